@@ -1,0 +1,242 @@
+"""One frozen dataclass per component is its whole interface; this module derives the rest.
+
+From a contract come the command line (`run`), the Kubeflow component (`pipeline/component.py`) and the
+README tables. Field types are `str`, `int`, `float`, `bool` and `Literal[...]` of strings; a field is a
+parameter, an input artifact or an output artifact. There is no Optional: `0` and `""` mean "all" or "off".
+"""
+
+import argparse
+import dataclasses
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NoReturn, get_args, get_origin
+
+from components.shared import errors, runlog, storage
+
+Role = Literal["parameter", "input", "output"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """Base of the contracts. The docstring of a subclass is the description of its component."""
+
+    NAME: ClassVar[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field of a contract, as its consumers need it."""
+
+    name: str
+    type: Any  # str, int, float, bool or Literal[...]
+    role: Role
+    artifact_type: str  # KFP schema title without "system.", "" for parameters
+    default: Any  # dataclasses.MISSING when required
+    help: str
+    unit: str
+    minimum: float | None
+    maximum: float | None
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def required(self) -> bool:
+        return self.default is dataclasses.MISSING
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    def parse(self, text: str) -> Any:
+        """Turn flag text into a value of the field's type.
+
+        Raises:
+            UsageError: the text is not of the type, not among the choices or out of range.
+        """
+        value: Any = text
+        try:
+            if self.type is bool:
+                value = {"true": True, "false": False}[text.lower()]
+            elif self.type in (int, float):
+                value = self.type(text)
+        except (KeyError, ValueError):
+            expected = "true or false" if self.type is bool else f"a number of type {self.type.__name__}"
+            raise errors.UsageError(f"{self.flag}: expected {expected}, got {text!r}") from None
+        if self.choices and value not in self.choices:
+            raise errors.UsageError(f"{self.flag}: expected one of {', '.join(self.choices)}, got {text!r}")
+        if self.minimum is not None and not value >= self.minimum:
+            raise errors.UsageError(f"{self.flag}: expected at least {self.minimum}, got {text}")
+        if self.maximum is not None and not value <= self.maximum:
+            raise errors.UsageError(f"{self.flag}: expected at most {self.maximum}, got {text}")
+        return value
+
+    def render(self, value: Any) -> str:
+        """Turn a value into the flag text that `parse` reads back."""
+        return str(value).lower() if self.type is bool else str(value)
+
+
+def _field(role: Role, artifact_type: str, default: Any, **metadata: Any) -> Any:
+    return dataclasses.field(
+        default=default,
+        metadata={"role": role, "artifact_type": artifact_type, **metadata},
+    )
+
+
+def parameter(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:
+    """Declare a parameter; without a default it is required."""
+    return _field("parameter", "", default, help=help, unit=unit, minimum=minimum, maximum=maximum)
+
+
+def input_artifact(artifact_type: str, *, help: str) -> Any:
+    """Declare an input artifact: a local path to a file that another component wrote."""
+    return _field("input", artifact_type, dataclasses.MISSING, help=help)
+
+
+def output_artifact(artifact_type: str, *, help: str) -> Any:
+    """Declare an output artifact: a local path that the component writes."""
+    return _field("output", artifact_type, dataclasses.MISSING, help=help)
+
+
+def fields(contract: type[Contract]) -> list[Field]:
+    """List the fields of a contract in the order of their declaration."""
+    hints = typing.get_type_hints(contract)
+    return [
+        Field(
+            name=f.name,
+            type=hints[f.name],
+            role=f.metadata["role"],
+            artifact_type=f.metadata["artifact_type"],
+            default=f.default,
+            help=f.metadata["help"],
+            unit=f.metadata.get("unit", ""),
+            minimum=f.metadata.get("minimum"),
+            maximum=f.metadata.get("maximum"),
+        )
+        for f in dataclasses.fields(contract)
+    ]
+
+
+def parser(contract: type[Contract]) -> argparse.ArgumentParser:
+    """Build the command line of a component: long flags only, no abbreviations, unknown flags fail."""
+    result = argparse.ArgumentParser(
+        prog=f"python -m components.{contract.NAME}",
+        description=contract.__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    groups = {
+        role: result.add_argument_group(title)
+        for role, title in (("parameter", "parameters"), ("input", "input artifacts"), ("output", "output artifacts"))
+    }
+    for f in fields(contract):
+        shown = "required" if f.required else f"default {f.render(f.default)!r}"
+        unit = f"{f.unit}, " if f.unit else ""
+        if f.choices:
+            metavar = "{" + ",".join(f.choices) + "}"
+        else:
+            metavar = "PATH" if f.role != "parameter" else f.type.__name__.upper()
+        groups[f.role].add_argument(
+            f.flag,
+            dest=f.name,
+            metavar=metavar,
+            required=f.required,
+            default=argparse.SUPPRESS,
+            help=f"{f.help} ({unit}{shown})".replace("%", "%%"),
+        )
+    result.add_argument(
+        "--executor-input",
+        metavar="JSON",
+        default="",
+        help="set by Kubeflow: where to write executor_output.json, without which the UI shows no metrics",
+    )
+    return result
+
+
+def parse(contract: type[Contract], argv: list[str]) -> tuple[Any, dict[str, Any]]:
+    """Read a command line.
+
+    Returns:
+        The contract instance and the decoded executor input (`{}` when there is none).
+
+    Raises:
+        UsageError: a value is ill-typed or out of range. Unknown or missing flags end the process with 2.
+    """
+    given = vars(parser(contract).parse_args(argv))
+    text = given.pop("executor_input")
+    try:
+        executor_input = json.loads(text) if text else {}
+    except json.JSONDecodeError as error:
+        raise errors.UsageError(f"--executor-input: expected a JSON object, got {text[:80]!r}") from error
+    values = {f.name: f.parse(given[f.name]) for f in fields(contract) if f.name in given}
+    return contract(**values), executor_input
+
+
+def write_executor_output(executor_input: dict[str, Any], metadata: dict[str, dict[str, Any]]) -> None:
+    """Tell Kubeflow the metadata of the output artifacts (numbers and strings only)."""
+    outputs = executor_input.get("outputs", {})
+    if not outputs.get("outputFile"):
+        return
+    artifacts = {}
+    for name, entry in outputs.get("artifacts", {}).items():
+        artifact = dict(entry["artifacts"][0])
+        artifact["metadata"] = {**artifact.get("metadata", {}), **metadata.get(name, {})}
+        artifacts[name] = {"artifacts": [artifact]}
+    path = Path(outputs["outputFile"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_text(path, json.dumps({"artifacts": artifacts}, allow_nan=False))
+
+
+def _interrupt(number: int, _frame: Any) -> None:
+    raise errors.Interrupted(f"stopped by {signal.Signals(number).name}. The same command resumes the work")
+
+
+def run(contract: type[Contract], target: str) -> NoReturn:
+    """Run a component from the command line and exit with its code.
+
+    Args:
+        contract: the component's contract.
+        target: `module:function`, imported only after the flags are checked. The function takes the contract
+            instance and returns the metadata of its output artifacts, `{artifact: {key: number or string}}`.
+    """
+    log = runlog.RunLog(contract.NAME)
+    try:
+        config, executor_input = parse(contract, sys.argv[1:])
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _interrupt)
+        for f in fields(contract):
+            if f.role == "output":
+                storage.make_parent(Path(getattr(config, f.name)))
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        module, function = target.split(":")
+        metadata = getattr(importlib.import_module(module), function)(config)
+        write_executor_output(executor_input, metadata)
+        code = errors.OK
+    except errors.AlexNetError as error:
+        log.error(str(error))
+        code = error.exit_code
+    except OSError as error:
+        failure = storage.explain(error)
+        log.error(str(failure))
+        code = failure.exit_code
+    except Exception as error:  # the top of the process: a bug is reported as one, with its traceback
+        log.error(f"bug: {type(error).__name__}: {error}", traceback=traceback.format_exc())
+        code = errors.BUG
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(code)

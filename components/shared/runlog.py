@@ -1,0 +1,92 @@
+"""Logs and progress: one JSON object a line on stderr, or a line for people on a terminal.
+
+`ALEXNET_LOG=json|human` chooses; the default is `human` when stderr is a terminal.
+"""
+
+import json
+import os
+import sys
+import time
+from typing import Any, Literal, TextIO
+
+
+def format_seconds(seconds: float) -> str:
+    """Format a duration as `m:ss` or `h:mm:ss`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def format_value(value: Any) -> str:
+    """Format a log value for people: floats to four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def format_human(entry: dict[str, Any]) -> str:
+    """Format one log entry as a line for people."""
+    fields = {k: v for k, v in entry.items() if k not in ("time", "level", "component", "message", "traceback")}
+    if entry["message"] == "progress":
+        done, total, unit = fields.pop("done"), fields.pop("total"), fields.pop("unit")
+        rate, eta = fields.pop("rate"), fields.pop("eta_seconds")
+        percent = 100 * done / total if total else 100.0
+        head = f"{percent:3.0f} %  {done}/{total} {unit}  {rate:.4g} {unit}/s  ETA {format_seconds(eta)}"
+    else:
+        head = entry["message"]
+    tail = "  ".join(f"{key} {format_value(value)}" for key, value in fields.items())
+    level = "" if entry["level"] == "info" else f"{entry['level'].upper()}: "
+    return f"{entry['component']}: {level}{head}{'  ' + tail if tail else ''}"
+
+
+class RunLog:
+    """Writes the log of one component."""
+
+    def __init__(self, component: str, stream: TextIO | None = None) -> None:
+        self.component = component
+        self._stream = stream or sys.stderr
+        self.style = os.environ.get("ALEXNET_LOG") or ("human" if self._stream.isatty() else "json")
+
+    def _write(self, level: Literal["info", "warning", "error"], message: str, fields: dict[str, Any]) -> None:
+        entry = {"time": time.time(), "level": level, "component": self.component, "message": message, **fields}
+        if self.style == "json":
+            line = json.dumps(entry, default=str)
+        else:
+            line = format_human(entry) + ("\n" + entry["traceback"] if "traceback" in entry else "")
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def info(self, message: str, **fields: Any) -> None:
+        self._write("info", message, fields)
+
+    def warning(self, message: str, **fields: Any) -> None:
+        self._write("warning", message, fields)
+
+    def error(self, message: str, **fields: Any) -> None:
+        self._write("error", message, fields)
+
+
+class Progress:
+    """Reports work done at most once every `interval_seconds`, with rate and time left."""
+
+    def __init__(self, log: RunLog, total: int, unit: str, *, done: int = 0, interval_seconds: float = 1.0) -> None:
+        self._log, self._total, self._unit, self._interval = log, total, unit, interval_seconds
+        self._first = self.done = done
+        self._start = self._last = time.monotonic()
+
+    def update(self, done: int, **fields: Any) -> None:
+        """Set the amount done; logs when the interval has passed or the work is complete."""
+        self.done = done
+        now = time.monotonic()
+        if now - self._last < self._interval and done < self._total:
+            return
+        self._last = now
+        rate = (done - self._first) / max(now - self._start, 1e-9)
+        eta = (self._total - done) / rate if rate > 0 else 0.0
+        self._log.info(
+            "progress",
+            done=done,
+            total=self._total,
+            unit=self._unit,
+            rate=round(rate, 2),
+            eta_seconds=round(eta, 1),
+            **fields,
+        )

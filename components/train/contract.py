@@ -1,0 +1,29 @@
+"""The interface of train."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from components.shared.contract import Contract, input_artifact, output_artifact, parameter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Contract):
+    """Train the network of Krizhevsky, Sutskever and Hinton 2012 on a dataset, resuming from its last checkpoint."""
+
+    NAME: ClassVar[str] = "train"
+
+    dataset: str = input_artifact("Dataset", help="manifest that ingest wrote")
+    statistics: str = input_artifact("Artifact", help="manifest that statistics wrote from that dataset")
+    root_uri: str = parameter(help="folder or URI under which checkpoints and weights are written")
+    recipe: Literal["alexnet-2012", "alexnet-2012-paper", "smoke"] = parameter(
+        "alexnet-2012", help="named configuration of network and training; see `alexnet describe`"
+    )
+    seed: int = parameter(0, help="seed of weights, order, crops, noise and dropout", minimum=0)
+    num_epochs: int = parameter(
+        0, help="length of training; the schedule scales with it; 0: the recipe's", unit="epochs", minimum=0
+    )
+    gpus: int = parameter(0, help="GPUs to use, each taking its share of every batch; 0: CPU only", minimum=0)
+    checkpoint_minutes: float = parameter(10.0, help="time between checkpoints", unit="minutes", minimum=0)
+    model: str = output_artifact("Model", help="manifest of weights and training history")
+    metrics: str = output_artifact("Metrics", help="final losses and errors, JSON")
+    report: str = output_artifact("HTML", help="loss and error curves, conv1 filters")
