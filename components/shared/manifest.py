@@ -92,7 +92,7 @@ class ModelContent(TypedDict):
 
 
 class PredictionsContent(TypedDict):
-    """File predictions.npz: names, labels, and the five best labels and probabilities by ten crops and by the centre."""
+    """File predictions.npz: names, labels, the five best labels and probabilities by ten crops and by the centre."""
 
     split: str
     num_examples: int
