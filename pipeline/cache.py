@@ -1,0 +1,116 @@
+"""The content-addressed cache of finished steps.
+
+The key of a step is a digest of what it is made of: the code and the locked packages of its component, its
+command, its parameter values and the digests of its input artifacts. A hit is believed only when every output,
+and every file that an output manifest names, is still there.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any, TypedDict
+
+from components.shared import manifest, storage
+from pipeline.ir import Task, Value
+
+COMPONENTS_DIR = Path(__file__).parents[1] / "components"
+
+
+class Output(TypedDict):
+    """One output artifact of a finished task."""
+
+    path: str
+    sha256: str
+    digest: str  # of the content: a manifest's own digest, else the sha256 of the file
+    metadata: dict[str, Any]
+
+
+class CacheEntry(TypedDict):
+    """What the cache remembers of a step."""
+
+    run_id: str
+    outputs: dict[str, Output]
+
+
+def code_digest(component: str) -> str:
+    """Compute the digest of a component: its sources, the shared ones and its locked packages."""
+    folders = [COMPONENTS_DIR / "shared", COMPONENTS_DIR / component]
+    paths = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    lock = COMPONENTS_DIR.parent / "requirements" / f"{component}.txt"
+    digest = hashlib.sha256()
+    for path in [*paths, *([lock] if lock.is_file() else [])]:
+        digest.update(f"{path.relative_to(COMPONENTS_DIR.parent)}\0{storage.sha256(str(path))}\n".encode())
+    return digest.hexdigest()
+
+
+def describe(path: Path, metadata: dict[str, Any]) -> Output:
+    """Describe an output file."""
+    sha256 = storage.sha256(str(path))
+    digest = sha256
+    if path.suffix == ".json":
+        content = json.loads(storage.read_bytes(str(path)))
+        if isinstance(content, dict) and "base_uri" in content:
+            digest = content["digest"]
+    return Output(path=str(path), sha256=sha256, digest=digest, metadata=metadata)
+
+
+def step_key(task: Task, parameters: dict[str, Value], inputs: dict[str, Output]) -> str:
+    """Compute the cache key of a step."""
+    return manifest.digest_of(
+        {
+            "code": code_digest(task.component),
+            "command": [*task.command, *task.args],
+            "parameters": parameters,
+            "inputs": {name: output["digest"] for name, output in inputs.items()},
+        }
+    )
+
+
+def _is_whole(output: Output) -> bool:
+    path = Path(output["path"])
+    if not path.is_file() or storage.sha256(str(path)) != output["sha256"]:
+        return False
+    if path.suffix != ".json":
+        return True
+    content = json.loads(storage.read_bytes(str(path)))
+    if not isinstance(content, dict) or "base_uri" not in content:
+        return True
+    here = {entry.name: entry.num_bytes for entry in storage.list_files(content["base_uri"])}
+    return all(here.get(name) == entry["num_bytes"] for name, entry in content["files"].items())
+
+
+class Cache:
+    """Finished steps by key, in a local folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key[:2] / f"{key}.json"
+
+    def find(self, key: str) -> CacheEntry | None:
+        """Return the finished step of a key whose outputs are all there and unchanged."""
+        path = self._path(key)
+        if not path.is_file():
+            return None
+        entry: CacheEntry = json.loads(storage.read_bytes(str(path)))
+        return entry if all(_is_whole(output) for output in entry["outputs"].values()) else None
+
+    def put(self, key: str, entry: CacheEntry) -> None:
+        """Remember a finished step; the newest one with a key counts."""
+        storage.write_text(self._path(key), json.dumps(entry, indent=1))
+
+
+def adopt(entry: CacheEntry, paths: dict[str, Path]) -> dict[str, Output]:
+    """Copy the outputs of a cached step into a new run, so that each run folder is whole.
+
+    Returns:
+        The outputs at their new paths.
+    """
+    outputs = {}
+    for name, path in paths.items():
+        storage.make_parent(path)
+        shutil.copyfile(entry["outputs"][name]["path"], path)
+        outputs[name] = Output(**{**entry["outputs"][name], "path": str(path)})
+    return outputs

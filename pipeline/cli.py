@@ -1,0 +1,174 @@
+"""The `alexnet` command."""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from components.sample.contract import Sample
+from components.shared import runlog, storage
+from components.shared.errors import AlexNetError, Interrupted, StorageError
+from pipeline import ir
+from pipeline.cache import Cache
+from pipeline.console import Console
+from pipeline.local import Run, TaskFailed, execute, new_run, run_pipeline
+
+DEFAULT_ROOT = ".alexnet"
+CANCELLED = 4
+
+
+def _sample_release(run: Run, home: Path, console: Console) -> str:
+    """Generate the sample release under the home folder, or find it there."""
+    start = time.monotonic()
+    release = home / "sample"
+    log_path = run.run_dir / "sample" / "log.jsonl"
+    code, error = execute(
+        "sample", ["python", "-m", f"components.{Sample.NAME}", "--out", str(release)], log_path, console
+    )
+    if code != 0:
+        raise TaskFailed(f"sample failed with exit code {code}: {error or 'see its log'}\nlog: {log_path}")
+    console.line(f"{'sample':<11} done in {runlog.format_seconds(time.monotonic() - start)}, {release}")
+    return str(release)
+
+
+def _result(run: Run, status: str) -> dict[str, Any]:
+    """Collect what a finished run is asked for most: errors and the paths of its artifacts."""
+    result: dict[str, Any] = {"run_id": run.run_id, "status": status, "run_dir": str(run.run_dir)}
+    evaluated = run.outputs.get("evaluate")
+    if evaluated:
+        metrics = json.loads(storage.read_bytes(evaluated["metrics"]["path"]))
+        result |= {"num_classes": metrics["num_classes"], "num_examples": metrics["num_examples"], "metrics": metrics}
+        result |= {name: evaluated[name]["path"] for name in ("report", "predictions")}
+    for task, artifact in (("ingest", "dataset"), ("statistics", "statistics"), ("train", "model")):
+        if task in run.outputs:
+            result[artifact] = run.outputs[task][artifact]["path"]
+    return result
+
+
+def _summary(result: dict[str, Any]) -> str:
+    metrics = result["metrics"]
+    rows = [
+        f"  {view:<12} top-1 error {100 * metrics['top1_error' + suffix]:5.1f} %"
+        f"   top-5 error {100 * metrics['top5_error' + suffix]:5.1f} %\n"
+        for view, suffix in (("ten crops", ""), ("centre crop", "_center"))
+    ]
+    return (
+        f"\n{result['num_examples']} images, {result['num_classes']} classes"
+        f" (chance {100 * (1 - 1 / result['num_classes']):.1f} %)\n"
+        f"{''.join(rows)}"
+        f"report: {result['report']}"
+    )
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Run the committed pipeline.yaml locally.
+
+    Returns:
+        The exit code: 0, 1 for a failed task, 4 when stopped.
+    """
+    console = Console()
+    pipeline = ir.load()
+    given = ir.parse_parameters(pipeline, arguments.param)
+    # ---- the place: bulk data anywhere, the run folder on this machine ----
+    root_uri = storage.absolute(arguments.root)
+    storage.check_writable(root_uri)
+    home = storage.local_path(root_uri) if storage.is_local(root_uri) else Path(DEFAULT_ROOT).absolute()
+    run = new_run(home, {})
+    console.line(f"run {run.run_id}, folder {run.run_dir}")
+    status, failure = "failed", None
+    try:
+        # ---- the input ----
+        release_uri = storage.absolute(arguments.release) if arguments.release else _sample_release(run, home, console)
+        # A laptop has no GPUs unless its owner says so; without a release there is little to learn from.
+        local = {"gpus": 0} | ({} if arguments.release else {"recipe": "smoke"})
+        run.values = pipeline.defaults | local | given
+        run.values |= {"release_uri": release_uri, "root_uri": root_uri}
+        run.values["release_fingerprint"] = storage.fingerprint(release_uri)
+        # ---- the tasks ----
+        run_pipeline(pipeline, run, None if arguments.no_cache else Cache(home / "cache"), console)
+        status = "succeeded"
+    except (Interrupted, KeyboardInterrupt) as error:
+        status, failure = "cancelled", str(error) or "stopped"
+    except AlexNetError as error:
+        failure = str(error)
+    # ---- what came of it ----
+    result = _result(run, status)
+    if failure:
+        sys.stderr.write(f"alexnet: {failure}\n")
+        result["error"] = failure
+    if arguments.json:
+        print(json.dumps(result))
+    elif status == "succeeded":
+        print(_summary(result))
+    return {"succeeded": 0, "failed": 1, "cancelled": CANCELLED}[status]
+
+
+def compile_command(arguments: argparse.Namespace) -> int:
+    """Write pipeline.yaml from the graph, or check that it is up to date."""
+    from pipeline import graph
+
+    text = graph.compiled()
+    if not arguments.check:
+        storage.write_text(ir.PIPELINE_PATH, text)
+        print(f"wrote {ir.PIPELINE_PATH}")
+        return 0
+    committed = storage.read_bytes(str(ir.PIPELINE_PATH)).decode()
+    if graph.documents(committed) != graph.documents(text):
+        sys.stderr.write(f"alexnet: {ir.PIPELINE_PATH} is not what the graph compiles to. Run `alexnet compile`\n")
+        return 1
+    print("pipeline.yaml is up to date")
+    return 0
+
+
+def _become(module: str, arguments: list[str]) -> NoReturn:
+    """Hand over to a component's own command line."""
+    sys.exit(subprocess.call([sys.executable, "-m", module, *arguments]))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command line."""
+    result = argparse.ArgumentParser(prog="alexnet", description=__doc__, allow_abbrev=False)
+    commands = result.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run pipeline.yaml on this machine, one process per task", allow_abbrev=False)
+    run.add_argument("--release", default="", help="folder or URI of the release (default: generate a small sample)")
+    run.add_argument(
+        "--root", default=DEFAULT_ROOT, help="folder or URI for everything that is made (default %(default)s)"
+    )
+    run.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a pipeline parameter")
+    run.add_argument("--no-cache", action="store_true", help="run every step again")
+    run.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    run.set_defaults(action=run_command)
+    compiling = commands.add_parser("compile", help="make pipeline.yaml from the graph", allow_abbrev=False)
+    compiling.add_argument("--check", action="store_true", help="only say whether the committed file is up to date")
+    compiling.set_defaults(action=compile_command)
+    commands.add_parser("sample", help="draw a small release in the layout of ILSVRC-2010", add_help=False)
+    commands.add_parser("describe", help="print a recipe's layers, parameters and operations", add_help=False)
+    return result
+
+
+def main() -> NoReturn:
+    """Run the `alexnet` command and exit with its code."""
+    modules = {"sample": "components.sample", "describe": "components.train.describe"}
+    if sys.argv[1:2] and sys.argv[1] in modules:
+        _become(modules[sys.argv[1]], sys.argv[2:])
+    arguments = parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals stop the tasks in order
+    try:
+        code = arguments.action(arguments)
+    except (AlexNetError, OSError) as error:
+        failure = error if isinstance(error, AlexNetError) else storage.explain(error)
+        sys.stderr.write(f"alexnet: {failure}\n")
+        # A place that cannot be used is a failed run; exit code 69 is for components.
+        code = 1 if isinstance(failure, StorageError) else failure.exit_code
+    except KeyboardInterrupt:
+        code = CANCELLED
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

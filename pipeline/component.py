@@ -1,0 +1,72 @@
+"""From a component's contract to its Kubeflow component."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_origin
+
+from kfp import dsl
+
+from components.shared.contract import Contract, Field, fields
+
+ARTIFACTS: dict[str, type[dsl.Artifact]] = {
+    "Artifact": dsl.Artifact,
+    "ClassificationMetrics": dsl.ClassificationMetrics,
+    "Dataset": dsl.Dataset,
+    "HTML": dsl.HTML,
+    "Markdown": dsl.Markdown,
+    "Metrics": dsl.Metrics,
+    "Model": dsl.Model,
+}
+
+
+def command(contract: type[Contract]) -> list[Any]:
+    """Return the command that every image and every runner starts a component with."""
+    return ["python", "-m", f"components.{contract.NAME}"]
+
+
+def _annotation(f: Field) -> Any:
+    if f.role == "parameter":
+        return str if get_origin(f.type) else f.type
+    artifact = ARTIFACTS[f.artifact_type]
+    return dsl.Input[artifact] if f.role == "input" else dsl.Output[artifact]
+
+
+def container_component(contract: type[Contract], image: str) -> Callable[..., Any]:
+    """Build the `dsl.container_component` of a contract.
+
+    Every field is a readable flag; `--executor-input` comes last, so that the component can tell Kubeflow the
+    metadata of its outputs.
+
+    Args:
+        contract: the component's contract.
+        image: image reference, on a cluster one with a digest.
+    """
+    declared = fields(contract)
+    # kfp reads the interface from the signature; required parameters come first as Python asks.
+    ordered = sorted(declared, key=lambda f: not f.required)
+
+    def build(*placeholders: Any) -> dsl.ContainerSpec:
+        values = {f.name: placeholder for f, placeholder in zip(ordered, placeholders, strict=True)}
+        args = []
+        for f in declared:
+            args += [f.flag, values[f.name] if f.role == "parameter" else values[f.name].path]
+        args += ["--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER]
+        return dsl.ContainerSpec(image=image, command=command(contract), args=args)
+
+    build.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                f.name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                annotation=_annotation(f),
+                default=inspect.Parameter.empty if f.required else f.default,
+            )
+            for f in ordered
+        ],
+        return_annotation=dsl.ContainerSpec,
+    )
+    build.__annotations__ = {f.name: _annotation(f) for f in ordered} | {"return": dsl.ContainerSpec}
+    build.__name__ = contract.NAME
+    help_lines = "\n".join(f"    {f.name}: {f.help}" for f in ordered)
+    build.__doc__ = f"{contract.__doc__}\n\nArgs:\n{help_lines}\n"
+    return dsl.container_component(build)
