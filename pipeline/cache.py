@@ -44,15 +44,20 @@ def code_digest(component: str) -> str:
     return digest.hexdigest()
 
 
+def _manifest(path: Path) -> dict[str, Any] | None:
+    """Return the manifest in a file, or None when it holds something else."""
+    try:
+        content = json.loads(storage.read_bytes(str(path)))
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) and "base_uri" in content else None
+
+
 def describe(path: Path, metadata: dict[str, Any]) -> Output:
     """Describe an output file."""
     sha256 = storage.sha256(str(path))
-    digest = sha256
-    if path.suffix == ".json":
-        content = json.loads(storage.read_bytes(str(path)))
-        if isinstance(content, dict) and "base_uri" in content:
-            digest = content["digest"]
-    return Output(path=str(path), sha256=sha256, digest=digest, metadata=metadata)
+    content = _manifest(path)
+    return Output(path=str(path), sha256=sha256, digest=content["digest"] if content else sha256, metadata=metadata)
 
 
 def step_key(task: Task, parameters: dict[str, Value], inputs: dict[str, Output]) -> str:
@@ -71,10 +76,8 @@ def _is_whole(output: Output) -> bool:
     path = Path(output["path"])
     if not path.is_file() or storage.sha256(str(path)) != output["sha256"]:
         return False
-    if path.suffix != ".json":
-        return True
-    content = json.loads(storage.read_bytes(str(path)))
-    if not isinstance(content, dict) or "base_uri" not in content:
+    content = _manifest(path)
+    if content is None:
         return True
     here = {entry.name: entry.num_bytes for entry in storage.list_files(content["base_uri"])}
     return all(here.get(name) == entry["num_bytes"] for name, entry in content["files"].items())

@@ -95,7 +95,7 @@ def _task(name: str, entry: dict[str, Any], spec: dict[str, Any]) -> Task:
         raise _refuse(f"task {name}", "an output parameter")
     return Task(
         name=name,
-        component=container["command"][-1].rpartition(".")[2],
+        component=container["command"][-1].removeprefix("components."),
         image=container["image"],
         command=container["command"],
         args=container["args"],

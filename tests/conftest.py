@@ -1,0 +1,64 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT_DIR = Path(__file__).parents[1]
+SHARED_DATA = PROJECT_DIR.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Real photographs beside the checkout, where there are any."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("no ../shared/data beside this checkout")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def sample_release(tmp_path_factory):
+    """A generated release: 4 classes of about 24 training images."""
+    out = tmp_path_factory.mktemp("sample") / "release"
+    command = [
+        sys.executable,
+        "-m",
+        "components.sample",
+        "--out",
+        str(out),
+        "--classes",
+        "4",
+        "--images-per-class",
+        "24",
+    ]
+    subprocess.run(command, check=True, cwd=PROJECT_DIR)
+    return out
+
+
+def alexnet(*arguments, cwd=PROJECT_DIR, **options):
+    """Run the `alexnet` command as a person would."""
+    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT_DIR)}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=800, **options)
+
+
+@pytest.fixture(scope="session")
+def finished_run(sample_release, tmp_path_factory):
+    """The whole committed pipeline on the small release, two epochs of `smoke`: (result of --json, root, stderr)."""
+    root = tmp_path_factory.mktemp("root")
+    done = alexnet(
+        "run",
+        "--release",
+        sample_release,
+        "--root",
+        root,
+        "--json",
+        "--param",
+        "recipe=smoke",
+        "--param",
+        "num_epochs=2",
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), root, done.stderr

@@ -1,0 +1,77 @@
+"""The `alexnet` command: what it refuses, how it says so, and with which exit code."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import PROJECT_DIR, alexnet
+
+
+@pytest.mark.parametrize(
+    ("parameter", "expected"),
+    [
+        ("lerning_rate=1", "num_epochs"),  # the known ones are listed
+        ("num_epochs=many", "a number of type int"),
+        ("num_epochs=-1", "at least 0"),
+        ("recipe=resnet", "alexnet-2012, alexnet-2012-paper, smoke"),
+        ("patches=maybe", "auto, required, waived"),
+        ("num_epochs", "NAME=VALUE"),
+    ],
+)
+def test_a_wrong_parameter_is_a_usage_error(tmp_path, parameter, expected):
+    done = alexnet("run", "--root", tmp_path / "root", "--param", parameter)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert parameter.partition("=")[0] in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "root").exists()
+
+
+def test_an_unknown_flag_is_a_usage_error():
+    assert alexnet("run", "--relaese", "x").returncode == 2
+
+
+def test_a_missing_release_fails_at_once(tmp_path):
+    done = alexnet("run", "--root", tmp_path / "root", "--release", tmp_path / "nothing", "--json")
+    assert done.returncode == 1
+    assert str(tmp_path / "nothing") in done.stderr
+    result = json.loads(done.stdout)
+    assert result["status"] == "failed"
+    assert str(tmp_path / "nothing") in result["error"]
+
+
+def test_an_unwritable_root_fails_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = alexnet("run", "--root", tmp_path / "file" / "root")
+    assert done.returncode == 1
+    assert str(tmp_path / "file") in done.stderr
+
+
+def test_the_devkit_of_another_year_is_refused_by_name(tmp_path):
+    release = tmp_path / "release"
+    release.mkdir()
+    for name in ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"):
+        (release / name).write_bytes(b"")
+    done = alexnet("run", "--root", tmp_path / "root", "--release", release)
+    assert done.returncode == 1
+    assert "ILSVRC2010_images_train.tar" in done.stderr
+    assert "log: " in done.stderr
+
+
+def test_the_command_starts_without_the_heavy_libraries():
+    heavy = ("tensorflow", "apache_beam", "numpy", "kfp")
+    code = f"import sys, pipeline.cli; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_DIR)
+    assert done.stdout.strip() == "[]"
+
+
+def test_compile_check_agrees_with_the_committed_file():
+    done = alexnet("compile", "--check")
+    assert (done.returncode, done.stdout.strip()) == (0, "pipeline.yaml is up to date")
+
+
+def test_describe_prints_the_network():
+    done = alexnet("describe", "--recipe", "alexnet-2012", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["num_parameters"] == 60_965_224
