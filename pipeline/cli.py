@@ -108,20 +108,24 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def compile_command(arguments: argparse.Namespace) -> int:
-    """Write pipeline.yaml from the graph, or check that it is up to date."""
-    from pipeline import graph
+    """Write pipeline.yaml and the tables of README.md, or check that they are up to date."""
+    from pipeline import graph, reference
 
     text = graph.compiled()
+    readme = storage.read_bytes(str(reference.README_PATH)).decode()
     if not arguments.check:
         storage.write_text(ir.PIPELINE_PATH, text)
-        print(f"wrote {ir.PIPELINE_PATH}")
+        storage.write_text(reference.README_PATH, reference.rewritten(readme))
+        print(f"wrote {ir.PIPELINE_PATH} and the tables of {reference.README_PATH}")
         return 0
     committed = storage.read_bytes(str(ir.PIPELINE_PATH)).decode()
-    if graph.documents(committed) != graph.documents(text):
-        sys.stderr.write(f"alexnet: {ir.PIPELINE_PATH} is not what the graph compiles to. Run `alexnet compile`\n")
-        return 1
-    print("pipeline.yaml is up to date")
-    return 0
+    stale = [ir.PIPELINE_PATH] if graph.documents(committed) != graph.documents(text) else []
+    stale += [reference.README_PATH] if reference.rewritten(readme) != readme else []
+    for path in stale:
+        sys.stderr.write(f"alexnet: {path} is not what graph and contracts say. Run `alexnet compile`\n")
+    if not stale:
+        print("pipeline.yaml and README.md are up to date")
+    return 1 if stale else 0
 
 
 def _become(module: str, arguments: list[str]) -> NoReturn:

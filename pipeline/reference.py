@@ -1,0 +1,68 @@
+"""The parts of README.md that are made from the contracts: a flag table and a docker line for each component."""
+
+import re
+from pathlib import Path
+
+from components.evaluate.contract import Evaluate
+from components.ingest.contract import Ingest
+from components.sample.contract import Sample
+from components.shared.contract import Contract, Field, fields
+from components.shared.errors import DataError
+from components.statistics.contract import Statistics
+from components.train.contract import Train
+from pipeline.images import image
+
+README_PATH = Path(__file__).parents[1] / "README.md"
+CONTRACTS: tuple[type[Contract], ...] = (Sample, Ingest, Statistics, Train, Evaluate)
+EXAMPLES = {"release_uri": "/data/release", "root_uri": "/data/root", "out": "/data/release"}
+ESCAPED = "\\|"  # a bar inside a Markdown table
+PRODUCERS = {"dataset": "ingest", "statistics": "statistics", "model": "train"}
+SUFFIXES = {"HTML": ".html", "Markdown": ".md"}
+
+
+def _example(contract: type[Contract], f: Field) -> str:
+    if f.role == "parameter":
+        return EXAMPLES[f.name]
+    producer = contract.NAME if f.role == "output" else PRODUCERS[f.name]
+    return f"/data/{producer}/{f.name}{SUFFIXES.get(f.artifact_type, '.json')}"
+
+
+def _default(f: Field) -> str:
+    return "required" if f.required else f"`{f.render(f.default)}`" if f.default != "" else "empty"
+
+
+def block(contract: type[Contract]) -> str:
+    """Write the README block of a component: what it does, a docker line with the required flags, all flags."""
+    declared = fields(contract)
+    required = [f"  {f.flag} {_example(contract, f)}" for f in declared if f.required]
+    lines = [
+        f"{contract.__doc__}",
+        "",
+        "```sh",
+        " \\\n".join([f'docker run --rm --user "$(id -u)" -v /data:/data {image(contract.NAME)}', *required]),
+        "```",
+        "",
+        "| flag | default | meaning |",
+        "| --- | --- | --- |",
+    ]
+    for f in declared:
+        kind = {"parameter": "", "input": "input: ", "output": "output: "}[f.role]
+        text = kind + f.help + (f" ({' | '.join(f.choices)})" if f.choices else "")
+        lines.append(f"| `{f.flag}` | {_default(f)} | {text.replace('|', ESCAPED)} |")
+    return "\n".join(lines)
+
+
+def rewritten(readme: str) -> str:
+    """Replace the blocks between `<!-- contract:NAME -->` and `<!-- end -->` in the text of README.md.
+
+    Raises:
+        DataError: a component has no block.
+    """
+    for contract in CONTRACTS:
+        start, end = f"<!-- contract:{contract.NAME} -->", "<!-- end -->"
+        pattern = re.compile(f"{re.escape(start)}\n.*?{re.escape(end)}", re.DOTALL)
+        if not pattern.search(readme):
+            raise DataError(f"{README_PATH}: no block {start} ... {end}. Add the two lines")
+        text = f"{start}\n{block(contract)}\n{end}"
+        readme = pattern.sub(lambda _, text=text: text, readme)
+    return readme
