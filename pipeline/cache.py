@@ -60,11 +60,11 @@ def describe(path: Path, metadata: dict[str, Any]) -> Output:
     return Output(path=str(path), sha256=sha256, digest=content["digest"] if content else sha256, metadata=metadata)
 
 
-def step_key(task: Task, parameters: dict[str, Value], inputs: dict[str, Output]) -> str:
-    """Compute the cache key of a step."""
+def step_key(task: Task, code: str, parameters: dict[str, Value], inputs: dict[str, Output]) -> str:
+    """Compute the cache key of a step; `code` identifies its component: a digest of the sources, or of the image."""
     return manifest.digest_of(
         {
-            "code": code_digest(task.component),
+            "code": code,
             "command": [*task.command, *task.args],
             "parameters": parameters,
             "inputs": {name: output["digest"] for name, output in inputs.items()},

@@ -15,7 +15,8 @@ from components.shared.errors import AlexNetError, Interrupted, StorageError
 from pipeline import ir
 from pipeline.cache import Cache
 from pipeline.console import Console
-from pipeline.local import Run, TaskFailed, execute, new_run, run_pipeline
+from pipeline.engine import DockerEngine, Engine, ProcessEngine
+from pipeline.local import Run, TaskFailed, new_run, run_pipeline
 
 DEFAULT_ROOT = ".alexnet"
 CANCELLED = 4
@@ -26,9 +27,8 @@ def _sample_release(run: Run, home: Path, console: Console) -> str:
     start = time.monotonic()
     release = home / "sample"
     log_path = run.run_dir / "sample" / "log.jsonl"
-    code, error = execute(
-        "sample", ["python", "-m", f"components.{Sample.NAME}", "--out", str(release)], log_path, console
-    )
+    words = ["python", "-m", f"components.{Sample.NAME}", "--out", str(release)]
+    code, error = ProcessEngine().call("sample", words, log_path, console)
     if code != 0:
         raise TaskFailed(f"sample failed with exit code {code}: {error or 'see its log'}\nlog: {log_path}")
     console.line(f"{'sample':<11} done in {runlog.format_seconds(time.monotonic() - start)}, {release}")
@@ -64,6 +64,16 @@ def _summary(result: dict[str, Any]) -> str:
     )
 
 
+def _engine(runner: str, home: Path, release_uri: str, root_uri: str, gpus: int) -> Engine:
+    if runner == "process":
+        return ProcessEngine()
+    mounts = {home: True}
+    if storage.is_local(release_uri) and not storage.local_path(release_uri).is_relative_to(home):
+        mounts[storage.local_path(release_uri)] = False
+    local = storage.is_local(release_uri) and storage.is_local(root_uri)
+    return DockerEngine(mounts, "none" if local else "host", gpus)
+
+
 def run_command(arguments: argparse.Namespace) -> int:
     """Run the committed pipeline.yaml locally.
 
@@ -89,7 +99,9 @@ def run_command(arguments: argparse.Namespace) -> int:
         run.values |= {"release_uri": release_uri, "root_uri": root_uri}
         run.values["release_fingerprint"] = storage.fingerprint(release_uri)
         # ---- the tasks ----
-        run_pipeline(pipeline, run, None if arguments.no_cache else Cache(home / "cache"), console)
+        engine = _engine(arguments.runner, home, release_uri, root_uri, int(run.values["gpus"]))
+        cache = None if arguments.no_cache else Cache(home / "cache")
+        run_pipeline(pipeline, run, engine, cache, console)
         status = "succeeded"
     except (Interrupted, KeyboardInterrupt) as error:
         status, failure = "cancelled", str(error) or "stopped"
@@ -137,10 +149,15 @@ def parser() -> argparse.ArgumentParser:
     """Build the command line."""
     result = argparse.ArgumentParser(prog="alexnet", description=__doc__, allow_abbrev=False)
     commands = result.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run pipeline.yaml on this machine, one process per task", allow_abbrev=False)
+    run = commands.add_parser(
+        "run", help="run pipeline.yaml on this machine, one process or container per task", allow_abbrev=False
+    )
     run.add_argument("--release", default="", help="folder or URI of the release (default: generate a small sample)")
     run.add_argument(
         "--root", default=DEFAULT_ROOT, help="folder or URI for everything that is made (default %(default)s)"
+    )
+    run.add_argument(
+        "--runner", choices=["process", "docker"], default="process", help="what a task is (default %(default)s)"
     )
     run.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a pipeline parameter")
     run.add_argument("--no-cache", action="store_true", help="run every step again")

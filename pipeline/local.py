@@ -1,16 +1,12 @@
-"""Runs the committed pipeline.yaml on this machine: one process per task, no docker, no cluster.
+"""Runs the committed pipeline.yaml on this machine, one process or container per task, without a cluster.
 
 A run folder `<root>/runs/<run_id>/` holds run.json and, for each task, a folder with its output artifacts,
 log.jsonl (everything the task printed) and task.json (command, parameters, inputs, outputs, exit code).
 """
 
-import contextlib
 import json
-import os
 import secrets
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +17,10 @@ from components.shared.errors import AlexNetError, Interrupted
 from pipeline import ir
 from pipeline.cache import Cache, CacheEntry, Output, adopt, describe, step_key
 from pipeline.console import Console
+from pipeline.engine import Engine
 from pipeline.ir import Pipeline, Task, Value
 
 SUFFIXES = {"system.HTML": ".html", "system.Markdown": ".md"}  # anything else is JSON
-GRACE_SECONDS = 60.0
-SOURCE_DIR = Path(__file__).parents[1]
 
 
 class TaskFailed(AlexNetError):
@@ -48,65 +43,6 @@ def new_run(home: Path, values: dict[str, Value]) -> Run:
     run_dir = home / "runs" / run_id
     storage.make_parent(run_dir / "run.json")
     return Run(run_id, run_dir, values, {})
-
-
-def _stop(process: subprocess.Popen[bytes], console: Console, name: str) -> None:
-    """Ask a task to save and end; kill it when it does not, or when asked twice."""
-    console.line(f"{name:<11} stopping; once more to kill it")
-    try:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(GRACE_SECONDS)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    except ProcessLookupError:
-        process.wait()
-
-
-def execute(name: str, words: list[str], log_path: Path, console: Console) -> tuple[int, str]:
-    """Run one command, its output to a log file and its progress to the console.
-
-    Args:
-        name: what the console calls it.
-        words: the command; `python` is this interpreter.
-        log_path: file for everything that it prints.
-        console: where progress is shown.
-
-    Returns:
-        Exit code (negative for a signal) and the message of the last error that it logged.
-
-    Raises:
-        Interrupted: SIGINT or SIGTERM came; the command was stopped.
-    """
-    storage.make_parent(log_path)
-    words = [sys.executable if word == "python" else word for word in words]
-    environment = {**os.environ, "ALEXNET_LOG": "json", "PYTHONUNBUFFERED": "1"}
-    last_error = ""
-    with (
-        log_path.open("wb") as log,
-        # A session of its own: Ctrl-C reaches this process only, which then ends the task in order.
-        subprocess.Popen(
-            words,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            cwd=SOURCE_DIR,
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            for raw in process.stdout or ():
-                log.write(raw)
-                log.flush()
-                entry = console.entry(name, raw.decode(errors="replace"))
-                if entry and entry["level"] == "error":
-                    last_error = entry["message"]
-            code = process.wait()
-        except KeyboardInterrupt:
-            _stop(process, console, name)
-            raise Interrupted(f"{name}: stopped. The same command goes on from what is finished") from None
-    return code, last_error
 
 
 def _executor_input(task: Task, run: Run, parameters: dict[str, Value], paths: dict[str, Path]) -> dict[str, Any]:
@@ -138,7 +74,7 @@ def _metadata(executor_output: Path) -> dict[str, dict[str, Any]]:
 def _finish(task: Task, task_dir: Path, paths: dict[str, Path], code: int, last_error: str) -> dict[str, Output]:
     """Collect the outputs of a task, or say why it failed."""
     log = task_dir / "log.jsonl"
-    if code == -signal.SIGKILL:
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
         last_error = "killed, perhaps for want of memory"
     if code != 0:
         raise TaskFailed(f"{task.name} failed with exit code {code}: {last_error or 'see its log'}\nlog: {log}")
@@ -149,7 +85,7 @@ def _finish(task: Task, task_dir: Path, paths: dict[str, Path], code: int, last_
     return {name: describe(path, metadata.get(name, {})) for name, path in paths.items()}
 
 
-def run_task(task: Task, run: Run, cache: Cache | None, console: Console) -> None:
+def run_task(task: Task, run: Run, engine: Engine, cache: Cache | None, console: Console) -> None:
     """Run one task, or take its outputs from the cache, and record it in task.json.
 
     Raises:
@@ -165,11 +101,13 @@ def run_task(task: Task, run: Run, cache: Cache | None, console: Console) -> Non
     artifact_paths = {("inputs", name): output["path"] for name, output in inputs.items()}
     artifact_paths |= {("outputs", name): str(path) for name, path in paths.items()}
     words = ir.render(task, parameters, artifact_paths, executor_input)
-    key = step_key(task, parameters, inputs)
+    identity = engine.identity(task)
+    key = step_key(task, identity, parameters, inputs)
     record: dict[str, Any] = {
         "run_id": run.run_id,
         "task": task.name,
         "image": task.image,
+        "code": identity,
         "command": words,
         "parameters": parameters,
         "inputs": inputs,
@@ -186,7 +124,7 @@ def run_task(task: Task, run: Run, cache: Cache | None, console: Console) -> Non
             run.outputs[task.name] = adopt(hit, paths)
         else:
             console.status(task.name, "starting")
-            code, last_error = execute(task.name, words, task_dir / "log.jsonl", console)
+            code, last_error = engine.execute(task, words, task_dir / "log.jsonl", console)
             record["exit_code"] = code
             run.outputs[task.name] = _finish(task, task_dir, paths, code, last_error)
             if cache:
@@ -199,7 +137,7 @@ def run_task(task: Task, run: Run, cache: Cache | None, console: Console) -> Non
     console.line(f"{task.name:<11} {took}")
 
 
-def run_pipeline(pipeline: Pipeline, run: Run, cache: Cache | None, console: Console) -> None:
+def run_pipeline(pipeline: Pipeline, run: Run, engine: Engine, cache: Cache | None, console: Console) -> None:
     """Run every task of a pipeline in order and record the run in run.json.
 
     Raises:
@@ -210,7 +148,7 @@ def run_pipeline(pipeline: Pipeline, run: Run, cache: Cache | None, console: Con
     record = {"run_id": run.run_id, "parameters": run.values, "tasks": [task.name for task in pipeline.tasks]}
     try:
         for task in pipeline.tasks:
-            run_task(task, run, cache, console)
+            run_task(task, run, engine, cache, console)
         status = "succeeded"
     except Interrupted:
         status = "cancelled"

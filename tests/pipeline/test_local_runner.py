@@ -16,6 +16,7 @@ from components.shared.errors import UsageError
 from pipeline import ir
 from pipeline.cache import Cache
 from pipeline.console import Console
+from pipeline.engine import ProcessEngine
 from pipeline.local import TaskFailed, new_run, run_pipeline
 
 WRITE = "import pathlib, sys; pathlib.Path(sys.argv[2]).write_text(sys.argv[1])"
@@ -60,7 +61,7 @@ def compiled(pipeline, folder):
 
 def run(pipeline, folder, cache=True, **values):
     this = new_run(folder, pipeline.defaults | values)
-    run_pipeline(pipeline, this, Cache(folder / "cache") if cache else None, Console())
+    run_pipeline(pipeline, this, ProcessEngine(), Cache(folder / "cache") if cache else None, Console())
     return this
 
 
@@ -155,10 +156,11 @@ def test_a_signal_stops_the_task_in_order(tmp_path, number):
         from pathlib import Path
         from pipeline import ir
         from pipeline.console import Console
+        from pipeline.engine import ProcessEngine
         from pipeline.local import new_run, run_pipeline
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         this = new_run(Path(sys.argv[1]), {"code": sys.argv[2]})
-        run_pipeline(ir.load(Path(sys.argv[1]) / "pipeline.yaml"), this, None, Console())
+        run_pipeline(ir.load(Path(sys.argv[1]) / "pipeline.yaml"), this, ProcessEngine(), None, Console())
     """)
     compiled(single, tmp_path)
     process = subprocess.Popen([sys.executable, "-c", driver, str(tmp_path), code], stderr=subprocess.PIPE, text=True)

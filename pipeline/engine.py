@@ -1,0 +1,174 @@
+"""Where the command of a task runs: a process of this interpreter, or a container of the component's image.
+
+Both keep what the command prints in a log file, show its progress, report its true exit code, and on SIGINT or
+SIGTERM ask it to save and end before they kill it.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from components.shared import storage
+from components.shared.errors import AlexNetError, Interrupted, UsageError
+from pipeline.cache import code_digest
+from pipeline.console import Console
+from pipeline.ir import Task
+
+GRACE_SECONDS = 60
+SOURCE_DIR = Path(__file__).parents[1]
+
+
+class Engine(Protocol):
+    """Runs the commands of tasks."""
+
+    def identity(self, task: Task) -> str:
+        """Return what the cache knows a task's code by."""
+        ...
+
+    def execute(self, task: Task, words: list[str], log_path: Path, console: Console) -> tuple[int, str]:
+        """Run a task's command.
+
+        Returns:
+            Exit code and the message of the last error that it logged.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came, and the command was stopped.
+        """
+        ...
+
+
+def follow(name: str, lines: Iterable[bytes], log_path: Path, console: Console) -> str:
+    """Copy a command's output to its log and to the console.
+
+    Returns:
+        The message of the last error that it logged.
+    """
+    storage.make_parent(log_path)
+    last_error = ""
+    with log_path.open("wb") as log:
+        for raw in lines:
+            log.write(raw)
+            log.flush()
+            entry = console.entry(name, raw.decode(errors="replace"))
+            if entry and entry["level"] == "error":
+                last_error = entry["message"]
+    return last_error
+
+
+def _stopped(name: str) -> Interrupted:
+    return Interrupted(f"{name}: stopped. The same command goes on from what is finished")
+
+
+class ProcessEngine:
+    """One process of this interpreter per task."""
+
+    def identity(self, task: Task) -> str:
+        return code_digest(task.component)
+
+    def execute(self, task: Task, words: list[str], log_path: Path, console: Console) -> tuple[int, str]:
+        return self.call(task.name, words, log_path, console)
+
+    def call(self, name: str, words: list[str], log_path: Path, console: Console) -> tuple[int, str]:
+        """Run any command; `python` is this interpreter. Returns and raises as `execute`."""
+        words = [sys.executable if word == "python" else word for word in words]
+        environment = {**os.environ, "ALEXNET_LOG": "json", "PYTHONUNBUFFERED": "1"}
+        # A session of its own: Ctrl-C reaches this process only, which then ends the task in order.
+        with subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=SOURCE_DIR,
+            start_new_session=True,
+        ) as process:
+            try:
+                last_error = follow(name, process.stdout or (), log_path, console)
+                return process.wait(), last_error
+            except KeyboardInterrupt:
+                self._stop(process, console, name)
+                raise _stopped(name) from None
+
+    def _stop(self, process: subprocess.Popen[bytes], console: Console, name: str) -> None:
+        """Ask the process group to end; kill it when it does not, or when asked twice."""
+        console.line(f"{name:<11} stopping; once more to kill it")
+        with contextlib.suppress(ProcessLookupError):
+            try:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait(GRACE_SECONDS)
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+class DockerEngine:
+    """One container per task, of the image that pipeline.yaml names, as this user and without a network.
+
+    Args:
+        mounts: folders that the tasks see under the same path, and whether they may write there.
+        network: docker network mode; `none` when all data is local.
+        num_gpus: GPUs given to each container that asks for some.
+    """
+
+    def __init__(self, mounts: dict[Path, bool], network: str, num_gpus: int) -> None:
+        import docker
+        from docker import errors, types
+
+        self._errors = errors
+        try:
+            self._client = docker.from_env()
+            self._client.ping()
+        except errors.DockerException as error:
+            raise AlexNetError(
+                f"no docker engine answers ({error}). Start one, or leave out --runner docker"
+            ) from error
+        self._options: dict[str, Any] = {
+            "mounts": [
+                types.Mount(str(path), str(path), type="bind", read_only=not writable)
+                for path, writable in mounts.items()
+            ],
+            "network_mode": network,
+            "user": f"{os.getuid()}:{os.getgid()}",
+            "environment": {"ALEXNET_LOG": "json"},
+            "shm_size": "2g",
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "device_requests": [types.DeviceRequest(count=num_gpus, capabilities=[["gpu"]])] if num_gpus else [],
+        }
+
+    def identity(self, task: Task) -> str:
+        try:
+            return str(self._client.images.get(task.image).id)
+        except self._errors.ImageNotFound:
+            raise UsageError(
+                f"{task.image}: no such image here. Build it with `alexnet images build {task.component}`"
+            ) from None
+
+    def execute(self, task: Task, words: list[str], log_path: Path, console: Console) -> tuple[int, str]:
+        container = self._client.containers.create(task.image, words[1:], entrypoint=words[:1], **self._options)
+        try:
+            container.start()
+            lines = _lines(container.logs(stream=True, follow=True))
+            last_error = follow(task.name, lines, log_path, console)
+            # The container is kept until its exit code is read: one that is gone tells nothing.
+            return int(container.wait()["StatusCode"]), last_error
+        except KeyboardInterrupt:
+            console.line(f"{task.name:<11} stopping")
+            container.stop(timeout=GRACE_SECONDS)
+            raise _stopped(task.name) from None
+        finally:
+            container.remove(force=True)
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterable[bytes]:
+    """Cut a stream of chunks into lines."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line + b"\n" for line in whole)
+    if rest:
+        yield rest
