@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 from components.sample.contract import Sample
 from components.shared import runlog, storage
-from components.shared.errors import AlexNetError, Interrupted, StorageError
-from pipeline import ir
+from components.shared.errors import AlexNetError, Interrupted, StorageError, UsageError
+from pipeline import images, ir
 from pipeline.cache import Cache
 from pipeline.console import Console
 from pipeline.engine import DockerEngine, Engine, ProcessEngine
@@ -140,6 +140,24 @@ def compile_command(arguments: argparse.Namespace) -> int:
     return 1 if stale else 0
 
 
+def images_command(arguments: argparse.Namespace) -> int:
+    """Build or push the component images, or write images.json."""
+    components = arguments.component or list(images.COMPONENTS)
+    if unknown := set(components) - set(images.COMPONENTS):
+        raise UsageError(f"{', '.join(sorted(unknown))}: expected components among {', '.join(images.COMPONENTS)}")
+    say = Console().line
+    if arguments.action_name == "digests":
+        for component, digest in images.write_digests().items():
+            print(f"{component:<11} {digest}")
+        print(f"wrote {images.DIGESTS_PATH}; `alexnet compile` puts them into pipeline.yaml")
+        return 0
+    for component in components:
+        start = time.monotonic()
+        {"build": images.build, "push": images.push}[arguments.action_name](component, say)
+        say(f"{component:<11} {arguments.action_name} done in {runlog.format_seconds(time.monotonic() - start)}")
+    return 0
+
+
 def _become(module: str, arguments: list[str]) -> NoReturn:
     """Hand over to a component's own command line."""
     sys.exit(subprocess.call([sys.executable, "-m", module, *arguments]))
@@ -166,6 +184,10 @@ def parser() -> argparse.ArgumentParser:
     compiling = commands.add_parser("compile", help="make pipeline.yaml from the graph", allow_abbrev=False)
     compiling.add_argument("--check", action="store_true", help="only say whether the committed file is up to date")
     compiling.set_defaults(action=compile_command)
+    building = commands.add_parser("images", help="build or push the component images", allow_abbrev=False)
+    building.add_argument("action_name", metavar="ACTION", choices=["build", "push", "digests"], help="%(choices)s")
+    building.add_argument("component", nargs="*", metavar="COMPONENT", help="which (default: all)")
+    building.set_defaults(action=images_command)
     commands.add_parser("sample", help="draw a small release in the layout of ILSVRC-2010", add_help=False)
     commands.add_parser("describe", help="print a recipe's layers, parameters and operations", add_help=False)
     return result

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from components.shared import storage
-from components.shared.errors import AlexNetError, Interrupted, UsageError
+from components.shared.errors import Interrupted, UsageError
+from pipeline import images
 from pipeline.cache import code_digest
 from pipeline.console import Console
 from pipeline.ir import Task
@@ -115,17 +116,10 @@ class DockerEngine:
     """
 
     def __init__(self, mounts: dict[Path, bool], network: str, num_gpus: int) -> None:
-        import docker
         from docker import errors, types
 
         self._errors = errors
-        try:
-            self._client = docker.from_env()
-            self._client.ping()
-        except errors.DockerException as error:
-            raise AlexNetError(
-                f"no docker engine answers ({error}). Start one, or leave out --runner docker"
-            ) from error
+        self._client = images.client()
         self._options: dict[str, Any] = {
             "mounts": [
                 types.Mount(str(path), str(path), type="bind", read_only=not writable)

@@ -10,7 +10,7 @@ from components.shared.contract import Contract, Field, fields
 from components.shared.errors import DataError
 from components.statistics.contract import Statistics
 from components.train.contract import Train
-from pipeline.images import image
+from pipeline.images import tag
 
 README_PATH = Path(__file__).parents[1] / "README.md"
 CONTRACTS: tuple[type[Contract], ...] = (Sample, Ingest, Statistics, Train, Evaluate)
@@ -39,7 +39,7 @@ def block(contract: type[Contract]) -> str:
         f"{contract.__doc__}",
         "",
         "```sh",
-        " \\\n".join([f'docker run --rm --user "$(id -u)" -v /data:/data {image(contract.NAME)}', *required]),
+        " \\\n".join([f'docker run --rm --user "$(id -u)" -v /data:/data {tag(contract.NAME)}', *required]),
         "```",
         "",
         "| flag | default | meaning |",
