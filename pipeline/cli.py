@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 from components.sample.contract import Sample
 from components.shared import runlog, storage
 from components.shared.errors import AlexNetError, Interrupted, StorageError, UsageError
-from pipeline import images, ir
+from pipeline import images, ir, rerun
 from pipeline.cache import Cache
 from pipeline.console import Console
 from pipeline.engine import DockerEngine, Engine, ProcessEngine
-from pipeline.local import Run, TaskFailed, new_run, run_pipeline
+from pipeline.local import Run, TaskFailed, new_run, perform, run_pipeline
 
 DEFAULT_ROOT = ".alexnet"
 CANCELLED = 4
@@ -64,14 +64,18 @@ def _summary(result: dict[str, Any]) -> str:
     )
 
 
-def _engine(runner: str, home: Path, release_uri: str, root_uri: str, gpus: int) -> Engine:
+def _home(root_uri: str) -> Path:
+    """Return the local folder for runs: the root itself, or the default one when the root is remote."""
+    return storage.local_path(root_uri) if storage.is_local(root_uri) else Path(DEFAULT_ROOT).absolute()
+
+
+def _engine(runner: str, home: Path, uris: list[str], gpus: int) -> Engine:
+    """Make the engine; containers see the home folder and, read-only, the other local places."""
     if runner == "process":
         return ProcessEngine()
-    mounts = {home: True}
-    if storage.is_local(release_uri) and not storage.local_path(release_uri).is_relative_to(home):
-        mounts[storage.local_path(release_uri)] = False
-    local = storage.is_local(release_uri) and storage.is_local(root_uri)
-    return DockerEngine(mounts, "none" if local else "host", gpus)
+    local = [storage.local_path(uri) for uri in uris if storage.is_local(uri)]
+    mounts = {home: True} | {path: False for path in local if not path.is_relative_to(home)}
+    return DockerEngine(mounts, "none" if len(local) == len(uris) else "host", gpus)
 
 
 def run_command(arguments: argparse.Namespace) -> int:
@@ -82,11 +86,11 @@ def run_command(arguments: argparse.Namespace) -> int:
     """
     console = Console()
     pipeline = ir.load()
-    given = ir.parse_parameters(pipeline, arguments.param)
+    given = ir.parse_parameters(pipeline.types, arguments.param)
     # ---- the place: bulk data anywhere, the run folder on this machine ----
     root_uri = storage.absolute(arguments.root)
     storage.check_writable(root_uri)
-    home = storage.local_path(root_uri) if storage.is_local(root_uri) else Path(DEFAULT_ROOT).absolute()
+    home = _home(root_uri)
     run = new_run(home, {})
     console.line(f"run {run.run_id}, folder {run.run_dir}")
     status, failure = "failed", None
@@ -99,7 +103,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         run.values |= {"release_uri": release_uri, "root_uri": root_uri}
         run.values["release_fingerprint"] = storage.fingerprint(release_uri)
         # ---- the tasks ----
-        engine = _engine(arguments.runner, home, release_uri, root_uri, int(run.values["gpus"]))
+        engine = _engine(arguments.runner, home, [release_uri, root_uri], int(run.values["gpus"]))
         cache = None if arguments.no_cache else Cache(home / "cache")
         run_pipeline(pipeline, run, engine, cache, console)
         status = "succeeded"
@@ -117,6 +121,30 @@ def run_command(arguments: argparse.Namespace) -> int:
     elif status == "succeeded":
         print(_summary(result))
     return {"succeeded": 0, "failed": 1, "cancelled": CANCELLED}[status]
+
+
+def rerun_command(arguments: argparse.Namespace) -> int:
+    """Run one task of a past run again and say what differs.
+
+    Returns:
+        The exit code: 0, 1 for a failed task, 4 when stopped.
+    """
+    console = Console()
+    home = _home(storage.absolute(arguments.root))
+    record = rerun.find(arguments.run, arguments.task, home)
+    # A task that ran in docker recorded its image by digest; that very image runs again.
+    image = arguments.image or (record["code"] if record["code"].startswith("sha256:") else "")
+    step = rerun.prepare(record, arguments.param, image, home)
+    places = [str(value) for name, value in record["parameters"].items() if name in ("release_uri", "root_uri")]
+    gpus = int(step.parameters.get("gpus", 0))
+    engine = _engine("docker" if arguments.shell else arguments.runner, home, places, gpus)
+    if arguments.shell and isinstance(engine, DockerEngine):
+        return engine.shell(step.task, step.command())
+    perform(step, engine, None, console)
+    for line in rerun.differences(record, rerun.read(step.folder)):
+        print(line)
+    print(f"folder: {step.folder}")
+    return 0
 
 
 def compile_command(arguments: argparse.Namespace) -> int:
@@ -181,6 +209,15 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--no-cache", action="store_true", help="run every step again")
     run.add_argument("--json", action="store_true", help="print one JSON object at the end")
     run.set_defaults(action=run_command)
+    again = commands.add_parser("rerun", help="run one task of a past run again", allow_abbrev=False)
+    again.add_argument("run", metavar="RUN", help="run id, or the path of a run folder")
+    again.add_argument("task", metavar="TASK", help="name of the task")
+    again.add_argument("--root", default=DEFAULT_ROOT, help="the root that the run used (default %(default)s)")
+    again.add_argument("--runner", choices=["process", "docker"], default="docker", help="default %(default)s")
+    again.add_argument("--image", default="", metavar="REF", help="another image than the recorded one")
+    again.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="change a task parameter")
+    again.add_argument("--shell", action="store_true", help="open a shell in the container instead, all mounted")
+    again.set_defaults(action=rerun_command)
     compiling = commands.add_parser("compile", help="make pipeline.yaml from the graph", allow_abbrev=False)
     compiling.add_argument("--check", action="store_true", help="only say whether the committed file is up to date")
     compiling.set_defaults(action=compile_command)

@@ -6,6 +6,7 @@ SIGTERM ask it to save and end before they kill it.
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -141,6 +142,22 @@ class DockerEngine:
             raise UsageError(
                 f"{task.image}: no such image here. Build it with `alexnet images build {task.component}`"
             ) from None
+
+    def shell(self, task: Task, words: list[str]) -> int:
+        """Open a shell in a task's container, everything mounted; the task's own command is printed first.
+
+        Returns:
+            The exit code of the shell.
+        """
+        options = ["--user", self._options["user"], "--network", self._options["network_mode"], "--workdir", "/app"]
+        for mount in self._options["mounts"]:
+            read_only = ",readonly" if mount["ReadOnly"] else ""
+            options += ["--mount", f"type=bind,source={mount['Source']},target={mount['Target']}{read_only}"]
+        if self._options["device_requests"]:
+            options += ["--gpus", "all"]
+        sys.stderr.write(f"the task's command: {shlex.join(words)}\n")
+        command = ["docker", "run", "--rm", "--interactive", *(["--tty"] if sys.stdin.isatty() else []), *options]
+        return subprocess.call([*command, "--entrypoint", "sh", task.image])
 
     def execute(self, task: Task, words: list[str], log_path: Path, console: Console) -> tuple[int, str]:
         container = self._client.containers.create(task.image, words[1:], entrypoint=words[:1], **self._options)

@@ -38,7 +38,7 @@ class Task:
     enable_cache: bool
     parameters: dict[str, dict[str, Any]]  # component parameter: where its value comes from
     defaults: dict[str, Value]  # of component parameters that the task does not set
-    types: dict[str, type]  # of every component parameter
+    types: dict[str, str]  # of every component parameter: STRING, NUMBER_INTEGER, ...
     artifacts: dict[str, tuple[str, str]]  # input artifact: (producer task, its output)
     outputs: dict[str, str]  # output artifact: schema title, like system.HTML
 
@@ -48,7 +48,7 @@ class Pipeline:
     """A compiled pipeline: its tasks in an order in which they can run, and its parameters."""
 
     tasks: list[Task]
-    types: dict[str, type]
+    types: dict[str, str]
     defaults: dict[str, Value]
 
 
@@ -58,17 +58,16 @@ def _refuse(where: str, what: str) -> UsageError:
     )
 
 
-def _typed(kind: type, value: Any) -> Value:
+def _typed(kind: str, value: Any) -> Value:
     """Bring a YAML number to the declared type: integers are stored as 2.0."""
-    return kind(value)
+    return PARAMETER_TYPES[kind](value)
 
 
-def _parameters(definitions: dict[str, Any]) -> tuple[dict[str, type], dict[str, Value]]:
-    types = {}
-    for name, entry in definitions.items():
-        if entry["parameterType"] not in PARAMETER_TYPES:
-            raise _refuse(f"parameter {name}", f"type {entry['parameterType']}")
-        types[name] = PARAMETER_TYPES[entry["parameterType"]]
+def _parameters(definitions: dict[str, Any]) -> tuple[dict[str, str], dict[str, Value]]:
+    types = {name: entry["parameterType"] for name, entry in definitions.items()}
+    for name, kind in types.items():
+        if kind not in PARAMETER_TYPES:
+            raise _refuse(f"parameter {name}", f"type {kind}")
     defaults = {n: _typed(types[n], e["defaultValue"]) for n, e in definitions.items() if "defaultValue" in e}
     return types, defaults
 
@@ -128,8 +127,12 @@ def load(path: Path = PIPELINE_PATH) -> Pipeline:
     return Pipeline(tasks, types, defaults)
 
 
-def parse_parameters(pipeline: Pipeline, given: list[str]) -> dict[str, Value]:
+def parse_parameters(types: dict[str, str], given: list[str]) -> dict[str, Value]:
     """Read `k=v` parameters and check them as the components will.
+
+    Args:
+        types: the type of each parameter that there is.
+        given: what a person typed.
 
     Raises:
         UsageError: a parameter is unknown, ill-typed or out of range.
@@ -137,14 +140,13 @@ def parse_parameters(pipeline: Pipeline, given: list[str]) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for item in given:
         name, equals, text = item.partition("=")
-        if not equals or name not in pipeline.types:
-            known = ", ".join(sorted(pipeline.types))
-            raise UsageError(f"--param {item}: expected NAME=VALUE with one of the pipeline's parameters: {known}")
-        values[name] = check_parameter(name, text, pipeline.types[name])
+        if not equals or name not in types:
+            raise UsageError(f"--param {item}: expected NAME=VALUE with one of these names: {', '.join(sorted(types))}")
+        values[name] = _check_parameter(name, text, types[name])
     return values
 
 
-def check_parameter(name: str, text: str, kind: type) -> Value:
+def _check_parameter(name: str, text: str, kind: str) -> Value:
     """Parse a pipeline parameter by the field of that name in the contracts: type, choices and range."""
     for component in (Ingest, Statistics, Train, Evaluate):
         for field in contract.fields(component):

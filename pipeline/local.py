@@ -8,7 +8,7 @@ import json
 import secrets
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,96 +45,107 @@ def new_run(home: Path, values: dict[str, Value]) -> Run:
     return Run(run_id, run_dir, values, {})
 
 
-def _executor_input(task: Task, run: Run, parameters: dict[str, Value], paths: dict[str, Path]) -> dict[str, Any]:
-    """Build what Kubeflow would pass as `{{$}}`."""
+@dataclass(frozen=True)
+class Step:
+    """A task with everything resolved that it needs to run."""
 
-    def artifact(name: str, uri: str, kind: str, metadata: dict[str, Any]) -> dict[str, Any]:
-        return {"artifacts": [{"name": name, "uri": uri, "type": {"schemaTitle": kind}, "metadata": metadata}]}
+    run_id: str
+    task: Task
+    folder: Path
+    parameters: dict[str, Value]
+    inputs: dict[str, Output]
 
-    inputs = {
-        name: artifact(name, run.outputs[producer][key]["path"], "", run.outputs[producer][key]["metadata"])
-        for name, (producer, key) in task.artifacts.items()
-    }
-    return {
-        "inputs": {"parameterValues": parameters, "artifacts": inputs},
-        "outputs": {
-            "artifacts": {name: artifact(name, str(paths[name]), kind, {}) for name, kind in task.outputs.items()},
-            "outputFile": str(run.run_dir / task.name / "executor_output.json"),
-        },
-    }
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Where each output artifact goes."""
+        return {n: self.folder / f"{n}{SUFFIXES.get(kind, '.json')}" for n, kind in self.task.outputs.items()}
+
+    def executor_input(self) -> dict[str, Any]:
+        """Build what Kubeflow would pass as `{{$}}`."""
+
+        def artifact(name: str, uri: str, kind: str, metadata: dict[str, Any]) -> dict[str, Any]:
+            return {"artifacts": [{"name": name, "uri": uri, "type": {"schemaTitle": kind}, "metadata": metadata}]}
+
+        inputs = {name: artifact(name, o["path"], "system.Artifact", o["metadata"]) for name, o in self.inputs.items()}
+        outputs = {name: artifact(name, str(self.paths[name]), kind, {}) for name, kind in self.task.outputs.items()}
+        return {
+            "inputs": {"parameterValues": self.parameters, "artifacts": inputs},
+            "outputs": {"artifacts": outputs, "outputFile": str(self.folder / "executor_output.json")},
+        }
+
+    def command(self) -> list[str]:
+        """Return the command line with every placeholder replaced."""
+        paths = {("inputs", name): output["path"] for name, output in self.inputs.items()}
+        paths |= {("outputs", name): str(path) for name, path in self.paths.items()}
+        return ir.render(self.task, self.parameters, paths, self.executor_input())
+
+    def collect(self, code: int, last_error: str) -> dict[str, Output]:
+        """Describe the outputs after the command ended, or say why it failed.
+
+        Raises:
+            TaskFailed: the exit code is not 0, or an output is not there.
+        """
+        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            last_error = "killed, perhaps for want of memory"
+        if code != 0:
+            reason = last_error or "see its log"
+            raise TaskFailed(f"{self.task.name} failed with exit code {code}: {reason}\nlog: {self.log_path}")
+        missing = [name for name, path in self.paths.items() if not path.is_file()]
+        if missing:
+            raise TaskFailed(
+                f"{self.task.name} ended with 0 but did not write {', '.join(missing)}\nlog: {self.log_path}"
+            )
+        metadata = {}
+        if (self.folder / "executor_output.json").is_file():
+            artifacts = json.loads(storage.read_bytes(str(self.folder / "executor_output.json")))["artifacts"]
+            metadata = {name: entry["artifacts"][0].get("metadata", {}) for name, entry in artifacts.items()}
+        return {name: describe(path, metadata.get(name, {})) for name, path in self.paths.items()}
 
 
-def _metadata(executor_output: Path) -> dict[str, dict[str, Any]]:
-    if not executor_output.is_file():
-        return {}
-    artifacts = json.loads(storage.read_bytes(str(executor_output)))["artifacts"]
-    return {name: entry["artifacts"][0].get("metadata", {}) for name, entry in artifacts.items()}
-
-
-def _finish(task: Task, task_dir: Path, paths: dict[str, Path], code: int, last_error: str) -> dict[str, Output]:
-    """Collect the outputs of a task, or say why it failed."""
-    log = task_dir / "log.jsonl"
-    if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
-        last_error = "killed, perhaps for want of memory"
-    if code != 0:
-        raise TaskFailed(f"{task.name} failed with exit code {code}: {last_error or 'see its log'}\nlog: {log}")
-    missing = [name for name, path in paths.items() if not path.is_file()]
-    if missing:
-        raise TaskFailed(f"{task.name} ended with 0 but did not write {', '.join(missing)}\nlog: {log}")
-    metadata = _metadata(task_dir / "executor_output.json")
-    return {name: describe(path, metadata.get(name, {})) for name, path in paths.items()}
-
-
-def run_task(task: Task, run: Run, engine: Engine, cache: Cache | None, console: Console) -> None:
-    """Run one task, or take its outputs from the cache, and record it in task.json.
+def perform(step: Step, engine: Engine, cache: Cache | None, console: Console) -> dict[str, Output]:
+    """Run a step, or take its outputs from the cache, and record it in task.json.
 
     Raises:
         TaskFailed: the task failed; the message names its log.
         Interrupted: SIGINT or SIGTERM came.
     """
-    start = time.time()
-    task_dir = run.run_dir / task.name
-    paths = {name: task_dir / f"{name}{SUFFIXES.get(kind, '.json')}" for name, kind in task.outputs.items()}
-    parameters = ir.resolve(task, run.values)
-    inputs = {name: run.outputs[producer][key] for name, (producer, key) in task.artifacts.items()}
-    executor_input = _executor_input(task, run, parameters, paths)
-    artifact_paths = {("inputs", name): output["path"] for name, output in inputs.items()}
-    artifact_paths |= {("outputs", name): str(path) for name, path in paths.items()}
-    words = ir.render(task, parameters, artifact_paths, executor_input)
-    identity = engine.identity(task)
-    key = step_key(task, identity, parameters, inputs)
+    start, task = time.time(), step.task
+    code_identity = engine.identity(task)
+    key = step_key(task, code_identity, step.parameters, step.inputs)
+    hit = cache.find(key) if cache and task.enable_cache else None
     record: dict[str, Any] = {
-        "run_id": run.run_id,
-        "task": task.name,
-        "image": task.image,
-        "code": identity,
-        "command": words,
-        "parameters": parameters,
-        "inputs": inputs,
+        "run_id": step.run_id,
+        "task": asdict(task),
+        "code": code_identity,
+        "command": step.command(),
+        "parameters": step.parameters,
+        "inputs": step.inputs,
         "outputs": {},
         "cache_key": key,
-        "cached_from": "",
-        "exit_code": None,
+        "cached_from": hit["run_id"] if hit else "",
+        "exit_code": 0 if hit else None,
         "started": start,
     }
-    hit = cache.find(key) if cache and task.enable_cache else None
     try:
         if hit:
-            record["cached_from"], code = hit["run_id"], 0
-            run.outputs[task.name] = adopt(hit, paths)
+            outputs = adopt(hit, step.paths)
         else:
             console.status(task.name, "starting")
-            code, last_error = engine.execute(task, words, task_dir / "log.jsonl", console)
-            record["exit_code"] = code
-            run.outputs[task.name] = _finish(task, task_dir, paths, code, last_error)
+            record["exit_code"], last_error = engine.execute(task, record["command"], step.log_path, console)
+            outputs = step.collect(record["exit_code"], last_error)
             if cache:
-                cache.put(key, CacheEntry(run_id=run.run_id, outputs=run.outputs[task.name]))
-        record["exit_code"], record["outputs"] = code, run.outputs[task.name]
+                cache.put(key, CacheEntry(run_id=step.run_id, outputs=outputs))
+        record["outputs"] = outputs
     finally:
         record["seconds"] = round(time.time() - start, 3)
-        storage.write_text(task_dir / "task.json", json.dumps(record, indent=1))
+        storage.write_text(step.folder / "task.json", json.dumps(record, indent=1))
     took = f"cached, from run {hit['run_id']}" if hit else f"done in {runlog.format_seconds(record['seconds'])}"
     console.line(f"{task.name:<11} {took}")
+    return outputs
 
 
 def run_pipeline(pipeline: Pipeline, run: Run, engine: Engine, cache: Cache | None, console: Console) -> None:
@@ -148,7 +159,9 @@ def run_pipeline(pipeline: Pipeline, run: Run, engine: Engine, cache: Cache | No
     record = {"run_id": run.run_id, "parameters": run.values, "tasks": [task.name for task in pipeline.tasks]}
     try:
         for task in pipeline.tasks:
-            run_task(task, run, engine, cache, console)
+            inputs = {name: run.outputs[producer][key] for name, (producer, key) in task.artifacts.items()}
+            step = Step(run.run_id, task, run.run_dir / task.name, ir.resolve(task, run.values), inputs)
+            run.outputs[task.name] = perform(step, engine, cache, console)
         status = "succeeded"
     except Interrupted:
         status = "cancelled"

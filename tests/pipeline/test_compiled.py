@@ -55,4 +55,4 @@ def test_a_parameter_is_the_same_in_the_pipeline_and_in_its_component():
     pipeline = ir.load()
     for task in pipeline.tasks:
         for name, source in task.parameters.items():
-            assert pipeline.types[source["componentInputParameter"]] is task.types[name]
+            assert pipeline.types[source["componentInputParameter"]] == task.types[name]
