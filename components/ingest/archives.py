@@ -1,0 +1,207 @@
+"""The nested tars of the release: where the bytes of every image lie, found from the headers alone.
+
+Nothing is ever extracted. A tar of uncompressed tars allows reading any inner member by its absolute offset, so an
+`Image` is all that a worker needs.
+"""
+
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+from components.ingest.devkit import Devkit
+from components.shared import storage
+from components.shared.errors import DataError
+
+TRAIN_TAR, VALIDATION_TAR, TEST_TAR = (f"ILSVRC2010_images_{name}.tar" for name in ("train", "val", "test"))
+PATCH_TAR = "patch_images.tar"
+BLOCK = 512
+NUM_INDEX_THREADS = 16  # waiting for headers, not computing
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image of the release."""
+
+    name: str  # of the member, without folders
+    ilsvrc_id: int  # 1-based
+    tar: str  # file of the release
+    offset: int  # of the first byte in `tar`
+    num_bytes: int
+    patched: bool = False  # the bytes are those of patch_images.tar
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    offset: int
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Tar:
+    """A tar file, or one inside another: bytes `start` to `end` of a file of the release."""
+
+    uri: str
+    start: int
+    end: int
+    inner_name: str = ""
+
+    @property
+    def where(self) -> str:
+        return f"{self.uri}{' > ' if self.inner_name else ''}{self.inner_name}"
+
+
+def _walk(file: BinaryIO, tar: Tar) -> Iterator[_Member]:
+    """Yield the regular members of a tar, reading headers only.
+
+    Raises:
+        DataError: a header is damaged, the tar is truncated or holds links or devices.
+    """
+    at = tar.start
+    while at < tar.end:
+        file.seek(at)
+        header = file.read(BLOCK)
+        if header == bytes(BLOCK):
+            return
+        try:
+            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:
+            raise DataError(
+                f"{tar.where}: expected a tar header at offset {at:,}, got {header[:8].hex(' ') or 'the end'} "
+                f"({error}). The download is damaged; fetch the file again"
+            ) from error
+        data_at = at + BLOCK
+        if info.size < 0 or data_at + info.size > tar.end:
+            raise DataError(
+                f"{tar.where}: truncated: member {info.name} at offset {at:,} needs {info.size:,} bytes, "
+                f"{max(0, tar.end - data_at):,} are there. Fetch the file again"
+            )
+        if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            yield _Member(PurePosixPath(info.name).name, data_at, info.size)
+        elif not info.isdir() and info.type not in (tarfile.XHDTYPE, tarfile.XGLTYPE):
+            # Extended headers carry times and the like: every name and size here fits the plain one.
+            raise DataError(
+                f"{tar.where}: {info.name} at offset {at:,} is neither file nor folder. "
+                "The release has no links; fetch the file again"
+            )
+        at = data_at + -(-info.size // BLOCK) * BLOCK
+
+
+def _refuse_name(tar: Tar, member: _Member, expected: str) -> DataError:
+    return DataError(
+        f"{tar.where}: unexpected member {member.name!r} at offset {member.offset:,}, expected {expected}. "
+        "Is this the ILSVRC-2010 release?"
+    )
+
+
+def _index_synset(tar: Tar, ilsvrc_id: int, wnid: str, num_expected: int) -> list[Image]:
+    pattern = re.compile(re.escape(wnid) + r"_\d+\.JPEG")
+    images = {}
+    with storage.open_read(tar.uri) as file:
+        for member in _walk(file, tar):
+            if not pattern.fullmatch(member.name):
+                raise _refuse_name(tar, member, f"{wnid}_<number>.JPEG")
+            images[member.name] = Image(member.name, ilsvrc_id, TRAIN_TAR, member.offset, member.num_bytes)
+    if len(images) != num_expected:
+        raise DataError(
+            f"{tar.where}: {len(images):,} images, but num_train_images of {wnid} in meta.mat is {num_expected:,}. "
+            "Tar and devkit are of different releases, or the tar is damaged"
+        )
+    return sorted(images.values(), key=lambda image: image.name)
+
+
+def index_train(tar: Tar, devkit: Devkit, on_progress: Callable[[int], None]) -> list[Image]:
+    """List the training images in the order of class and name.
+
+    Args:
+        tar: the outer tar.
+        devkit: classes and their counts.
+        on_progress: called with the number of synsets done.
+
+    Raises:
+        DataError: the tar is damaged, or does not hold the devkit's classes and counts.
+    """
+    by_name = {f"{synset.wnid}.tar": synset for synset in devkit.synsets}
+    inner: dict[str, Tar] = {}
+    with storage.open_read(tar.uri) as file:
+        for member in _walk(file, tar):
+            if member.name not in by_name:
+                raise _refuse_name(tar, member, "<WNID>.tar of a class of meta.mat")
+            inner[member.name] = Tar(tar.uri, member.offset, member.offset + member.num_bytes, member.name)
+    missing = sorted(set(by_name) - set(inner))
+    if missing:
+        raise DataError(f"{tar.where}: {len(missing)} classes of meta.mat have no tar, the first is {missing[0]}")
+    images: list[Image] = []
+    pool = ThreadPoolExecutor(NUM_INDEX_THREADS)
+    try:
+        futures = [
+            pool.submit(_index_synset, inner[name], synset.ilsvrc_id, synset.wnid, synset.num_train)
+            for name, synset in by_name.items()
+        ]
+        for done, future in enumerate(futures, 1):
+            images.extend(future.result())
+            on_progress(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return images
+
+
+def index_flat(tar: Tar, name: str, truth: list[int]) -> list[Image]:
+    """List the validation or test images in the order of their names, with the labels of the ground truth.
+
+    Args:
+        tar: the tar.
+        name: `val` or `test`, as in the member names.
+        truth: ILSVRC2010_ID of image k in the ascending order of the names.
+
+    Raises:
+        DataError: the tar is damaged or its images are not those of the ground truth.
+    """
+    pattern = re.compile(rf"ILSVRC2010_{name}_\d{{8}}\.JPEG")
+    members = {}
+    with storage.open_read(tar.uri) as file:
+        for member in _walk(file, tar):
+            if not pattern.fullmatch(member.name):
+                raise _refuse_name(tar, member, f"ILSVRC2010_{name}_<8 digits>.JPEG")
+            members[member.name] = member
+    expected = [f"ILSVRC2010_{name}_{k:08d}.JPEG" for k in range(1, len(truth) + 1)]
+    if sorted(members) != expected:
+        odd = sorted(set(expected) ^ set(members))
+        raise DataError(
+            f"{tar.where}: {len(members):,} images for {len(truth):,} lines of ground truth; the first difference is "
+            f"{odd[0]}. Tar and ground truth are of different releases, or the tar is damaged"
+        )
+    return [
+        Image(member.name, ilsvrc_id, PurePosixPath(tar.uri).name, member.offset, member.num_bytes)
+        for member, ilsvrc_id in zip((members[key] for key in expected), truth, strict=True)
+    ]
+
+
+def apply_patches(tar: Tar, splits: dict[str, list[Image]]) -> int:
+    """Replace blank images, in place, by those of patch_images.tar with the same name.
+
+    Returns:
+        The number of patches.
+
+    Raises:
+        DataError: a patch has no image to replace.
+    """
+    with storage.open_read(tar.uri) as file:
+        patches = {member.name: member for member in _walk(file, tar)}
+    unused = set(patches)
+    for images in splits.values():
+        for k, image in enumerate(images):
+            if image.name in patches:
+                patch = patches[image.name]
+                images[k] = replace(image, tar=PATCH_TAR, offset=patch.offset, num_bytes=patch.num_bytes, patched=True)
+                unused.discard(image.name)
+    if unused:
+        raise DataError(
+            f"{tar.where}: {len(unused)} of {len(patches)} patches replace no image, the first is {min(unused)}. "
+            "Patches and images are of different releases; use --patches waived to go on without them"
+        )
+    return len(patches)

@@ -1,0 +1,195 @@
+"""One source file to one stored JPEG: decode by content, resize, crop, encode. The only resize of the project.
+
+The geometry is that of the original (`reference` cuda-convnet2 makeJPEG): the shorter side becomes 256, the other
+one is rounded, and the centre is cut at whole pixels; area averaging when shrinking, cubic when enlarging.
+EXIF orientation is ignored, as the 2012 code did: pixels are taken as they are stored.
+"""
+
+import io
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from components.shared.records import IMAGE_SIZE
+
+RESIZE = "shorter side 256 rounded, centre crop at floor offset, cv2 INTER_AREA down, INTER_CUBIC up"
+MAX_PIXELS = 100_000_000  # the largest ImageNet photographs have about 60 million
+MAX_BYTES = 1 << 28
+
+cv2.setNumThreads(0)  # the parallelism is over shards
+Image.MAX_IMAGE_PIXELS = None  # Pillow's limit warns first; `_check_size` refuses at once
+
+# Formats that are decoded although they are no JPEG, by the bytes they start with.
+_OTHER_FORMATS = {
+    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "gif": re.compile(rb"GIF8[79]a"),
+    "webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "bmp": re.compile(rb"BM....\0\0\0\0", re.DOTALL),
+}
+_JPEG_2000 = re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51")
+
+
+class Unusable(Exception):
+    """An image that is quarantined.
+
+    `reason` is one of empty, not_an_image, truncated, corrupt, too_many_pixels (or bytes), unsupported_jpeg.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Pixels of a source file."""
+
+    image_HWC: np.ndarray  # uint8, RGB
+    repairs: tuple[str, ...]  # what had to be done beyond decoding an ordinary JPEG: gzip, cmyk, png, ...
+
+
+def _check_size(height: int, width: int) -> None:
+    if height < 1 or width < 1:
+        raise Unusable("corrupt", f"header says {width}x{height} pixels")
+    num_resized = np.prod(resized_size(height, width), dtype=float)
+    if height * width > MAX_PIXELS or num_resized > MAX_PIXELS:
+        raise Unusable(
+            "too_many_pixels", f"{width}x{height} pixels, the limit is {MAX_PIXELS:,}, also after the resize"
+        )
+
+
+def _gunzip(data: bytes) -> bytes:
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        result = stream.decompress(data, MAX_BYTES)
+    except zlib.error as error:
+        raise Unusable("corrupt", f"gzip: {error}") from error
+    if not stream.eof:
+        reason = "too_many_pixels" if len(result) >= MAX_BYTES else "truncated"
+        raise Unusable(reason, f"gzip stream does not end within {len(result):,} bytes")
+    return result
+
+
+@dataclass(frozen=True)
+class _JpegHeader:
+    precision: int  # bits per sample
+    height: int
+    width: int
+    num_components: int
+
+
+def _read_jpeg_header(data: bytes) -> _JpegHeader:
+    """Find the frame header (SOFn) without decoding; bytes between segments are skipped as decoders do."""
+    at = 2
+    while True:
+        at = data.find(b"\xff", at)
+        if at < 0 or at + 4 > len(data):
+            raise Unusable("truncated", "ends before the frame header")
+        marker = data[at + 1]
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # stuffing, fill bytes, markers without length
+            at += 1 if marker == 0xFF else 2
+            continue
+        if marker in (0xD9, 0xDA):
+            raise Unusable("corrupt", "no frame header before the scan")
+        segment = data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if len(segment) < 6:
+                raise Unusable("truncated", "ends inside the frame header")
+            return _JpegHeader(*struct.unpack(">BHHB", segment[:6]))
+        at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+
+
+def _decode_jpeg(data: bytes) -> Decoded:
+    header = _read_jpeg_header(data)
+    _check_size(header.height, header.width)
+    if header.precision != 8 or header.num_components not in (1, 3, 4):
+        raise Unusable("unsupported_jpeg", f"{header.precision} bits, {header.num_components} components")
+    if header.num_components == 4:
+        return Decoded(_decode_with_pillow(data), ("cmyk",))
+    try:
+        simplejpeg.decode_jpeg_header(data)
+    except ValueError:  # unusual headers (junk between segments, rare chroma samplings) that Pillow can read
+        return Decoded(_decode_with_pillow(data), ("jpeg_header",))
+    try:
+        # The accurate DCT: the fast one darkens by 0.8 grey levels. Strict: warnings mean lost pixels.
+        image_HWC = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True)
+    except ValueError as error:
+        raise Unusable("truncated" if "Premature end" in str(error) else "corrupt", str(error)) from error
+    return Decoded(image_HWC, ())
+
+
+def _decode_with_pillow(data: bytes) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            _check_size(image.height, image.width)
+            image.load()
+            if image.mode.startswith("I"):  # 16 bits per sample, to 8
+                grey_HW = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+                return np.repeat(grey_HW[..., None], 3, axis=2)
+            if "transparency" in image.info:
+                image = image.convert("RGBA")
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
+        reason = "truncated" if "truncated" in str(error).lower() else "corrupt"
+        raise Unusable(reason, str(error)) from error
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode a source file by its content, whatever its name.
+
+    Args:
+        data: the whole file.
+
+    Raises:
+        Unusable: the file is to be quarantined.
+    """
+    if not data:
+        raise Unusable("empty", "no bytes")
+    if len(data) > MAX_BYTES:
+        raise Unusable("too_many_pixels", f"{len(data):,} bytes, the limit is {MAX_BYTES:,}")
+    repairs: tuple[str, ...] = ()
+    if data.startswith(b"\x1f\x8b"):
+        data, repairs = _gunzip(data), ("gzip",)
+    if data.startswith(b"\xff\xd8"):
+        decoded = _decode_jpeg(data)
+        return Decoded(decoded.image_HWC, repairs + decoded.repairs)
+    for name, magic in _OTHER_FORMATS.items():
+        if magic.match(data):
+            return Decoded(_decode_with_pillow(data), (*repairs, name))
+    if _JPEG_2000.match(data):
+        raise Unusable("unsupported_jpeg", "JPEG 2000")
+    raise Unusable("not_an_image", f"starts with {data[:8].hex(' ')}")
+
+
+def resized_size(height: int, width: int) -> tuple[int, int]:
+    """Compute height and width after scaling the shorter side to 256; halves are rounded up."""
+    shorter = min(height, width)
+    return tuple((2 * side * IMAGE_SIZE + shorter) // (2 * shorter) for side in (height, width))
+
+
+def resize(image_HWC: np.ndarray) -> np.ndarray:
+    """Scale the shorter side to 256 and cut the centre.
+
+    Args:
+        image_HWC: uint8 RGB, any size.
+
+    Returns:
+        uint8 [256, 256, 3], contiguous.
+    """
+    height, width = resized_size(*image_HWC.shape[:2])
+    if (height, width) != image_HWC.shape[:2]:
+        shrinks = min(image_HWC.shape[:2]) > IMAGE_SIZE
+        image_HWC = cv2.resize(image_HWC, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    top, left = (height - IMAGE_SIZE) // 2, (width - IMAGE_SIZE) // 2
+    return np.ascontiguousarray(image_HWC[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE])
+
+
+def encode(image_HWC: np.ndarray, quality: int) -> bytes:
+    """Encode uint8 [256, 256, 3] RGB as a 4:2:0 JPEG of the given quality (1..100)."""
+    return simplejpeg.encode_jpeg(image_HWC, quality=quality, colorspace="RGB", colorsubsampling="420", fastdct=False)

@@ -1,0 +1,256 @@
+"""Writing the shards with Beam: each task reads its own byte ranges and writes its own file.
+
+No image bytes pass through a shuffle, memory stays flat, and a task whose record `<shard>.json` is there is not
+done again. The bytes of a shard depend on nothing but its task and settings.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shlex
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from components.ingest import images
+from components.ingest.archives import Image
+from components.shared import errors, records, runlog, storage
+from components.shared.errors import AlexNetError, DataError, Interrupted, UsageError
+from components.shared.manifest import canonical_json
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard to write."""
+
+    name: str
+    images: tuple[Image, ...]  # in the order of the shard
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all tasks share."""
+
+    release_uri: str
+    base_uri: str
+    jpeg_quality: int
+    wnids: dict[int, str]  # by ilsvrc_id
+    labels: dict[int, int]  # by ilsvrc_id
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image; a row of a shard's record."""
+
+    name: str
+    status: str  # used, repaired or quarantined
+    reason: str
+    sha256: str  # of the source bytes
+
+
+class _Shared:
+    """State of the driver that tasks share when they run in its process; elsewhere nothing reads it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.reset(None)
+
+    def reset(self, progress: runlog.Progress | None) -> None:
+        self.stop = threading.Event()
+        self.failures: list[Exception] = []
+        self._progress = progress
+        self._bad = 0
+
+    def check_stop(self) -> None:
+        if self.stop.is_set():
+            raise Interrupted("stopped between two images")
+
+    @property
+    def is_driver(self) -> bool:
+        return self._progress is not None
+
+    def count(self, num_images: int, num_bad: int) -> None:
+        with self._lock:
+            self._bad += num_bad
+            if self._progress:
+                self._progress.update(self._progress.done + num_images, bad=self._bad)
+
+
+_shared = _Shared()
+
+
+class _HashedFile:
+    """Computes the digest of what is written through it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest, self.num_bytes = file, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.num_bytes += len(data)
+        return self._file.write(data)
+
+
+def read_record(task: Task, settings: Settings) -> dict[str, Any] | None:
+    """Return the record of a finished shard, verified, or None.
+
+    Raises:
+        DataError: the shard is not what its record says.
+    """
+    uri = storage.join(settings.base_uri, f"{task.name}.json")
+    if not storage.exists(uri):
+        return None
+    record = json.loads(storage.read_bytes(uri))
+    shard_uri = storage.join(settings.base_uri, task.name)
+    if not storage.exists(shard_uri) or storage.sha256(shard_uri) != record["sha256"]:
+        raise DataError(f"{shard_uri}: does not match its record {task.name}.json. Remove both and run again")
+    return record
+
+
+def _examples(task: Task, settings: Settings, outcomes: list[Outcome]) -> Iterator[bytes]:
+    """Yield the records of a shard and append what became of each image to `outcomes`."""
+    with ExitStack() as stack:
+        tars = {
+            name: stack.enter_context(storage.open_read(storage.join(settings.release_uri, name)))
+            for name in sorted({image.tar for image in task.images})
+        }
+        for image in task.images:
+            _shared.check_stop()
+            tars[image.tar].seek(image.offset)
+            source = tars[image.tar].read(image.num_bytes)
+            if len(source) != image.num_bytes:
+                raise DataError(
+                    f"{settings.release_uri}/{image.tar}: ends inside {image.name} at offset {image.offset:,}. "
+                    "The file changed during the run; run again"
+                )
+            digest = hashlib.sha256(source).hexdigest()
+            try:
+                decoded = images.decode(source)
+            except images.Unusable as error:
+                outcomes.append(Outcome(image.name, "quarantined", error.reason, digest))
+                _shared.count(1, 1)
+                continue
+            repairs = ("patch",) * image.patched + decoded.repairs
+            outcomes.append(Outcome(image.name, "repaired" if repairs else "used", "+".join(repairs), digest))
+            height, width = decoded.image_HWC.shape[:2]
+            yield records.encode_example(
+                {
+                    "image/encoded": images.encode(images.resize(decoded.image_HWC), settings.jpeg_quality),
+                    "image/filename": image.name.encode(),
+                    "image/class/synset": settings.wnids[image.ilsvrc_id].encode(),
+                    "image/class/label": settings.labels[image.ilsvrc_id],
+                    "image/height": height,
+                    "image/width": width,
+                }
+            )
+            _shared.count(1, 0)
+
+
+def write_shard(task: Task, settings: Settings) -> dict[str, Any]:
+    """Write one shard, then its record, unless they are there.
+
+    Returns:
+        The record: name, num_bytes, sha256, num_examples and `images`, the outcomes in the order of the task.
+
+    Raises:
+        StorageError: a file cannot be read or written.
+        DataError: a shard that is there does not match its record.
+    """
+    _shared.check_stop()
+    record = read_record(task, settings)
+    if record:
+        _shared.count(len(task.images), sum(row[1] == "quarantined" for row in record["images"]))
+        return record
+    outcomes: list[Outcome] = []
+    with storage.create(storage.join(settings.base_uri, task.name)) as file:
+        hashed = _HashedFile(file)
+        num_examples = records.write_records(hashed, _examples(task, settings, outcomes))
+    record = {
+        "name": task.name,
+        "num_bytes": hashed.num_bytes,
+        "sha256": hashed.digest.hexdigest(),
+        "num_examples": num_examples,
+        "images": [[o.name, o.status, o.reason, o.sha256] for o in outcomes],
+    }
+    storage.publish_bytes(canonical_json(record) + b"\n", storage.join(settings.base_uri, f"{task.name}.json"))
+    return record
+
+
+class _WriteShard(beam.DoFn):
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def process(self, task: Task) -> None:
+        try:
+            write_shard(task, self._settings)
+        except AlexNetError as error:
+            if not _shared.is_driver:
+                raise
+            # Beam would print pages of tracebacks and turn the error into text; the driver raises this one.
+            _shared.failures.append(error)
+            _shared.stop.set()
+
+
+def _unwrap(failure: Exception) -> Exception:
+    """Turn an error of ours that a runner reports as text, with tracebacks, back into that error."""
+    found = re.search(r"^components\.shared\.errors\.(\w+): (.*?)( \[while running .*\])?$", str(failure), re.MULTILINE)
+    return getattr(errors, found[1])(found[2]) if found else failure
+
+
+def _run_pipeline(tasks: list[Task], settings: Settings, runner: str, options: list[str]) -> None:
+    try:
+        pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(options))
+    except ValueError as error:
+        raise UsageError(f"--runner {runner}: {error}") from error
+    _ = pipeline | "shard tasks" >> beam.Create(tasks) | "write shards" >> beam.ParDo(_WriteShard(settings))
+    pipeline.run().wait_until_finish()
+
+
+def write_all(tasks: list[Task], settings: Settings, runner: str, runner_options: str, log: runlog.RunLog) -> None:
+    """Write all shards by a Beam pipeline.
+
+    Args:
+        tasks: the shards.
+        settings: what they share.
+        runner: name of a Beam runner.
+        runner_options: its options, as on a command line; empty: threads for all cores of this machine.
+        log: where progress goes; it counts images when the runner works in this process.
+
+    Raises:
+        UsageError: the runner is unknown.
+        StorageError, DataError: as `write_shard`.
+        Interrupted: by a signal; finished shards stay.
+    """
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # failures are reported here, in one line
+    options = shlex.split(runner_options) or [
+        "--direct_running_mode=multi_threading",
+        f"--direct_num_workers={os.cpu_count() or 1}",
+    ]
+    _shared.reset(runlog.Progress(log, sum(len(task.images) for task in tasks), "images"))
+    finished = threading.Event()
+
+    def work() -> None:
+        try:
+            _run_pipeline(tasks, settings, runner, options)
+        except Exception as error:  # noqa: BLE001 - handed to the main thread, which alone hears signals
+            _shared.failures.append(error)
+        finally:
+            finished.set()
+
+    # Beam runs beside the main thread, so that a signal stops it between two images; a second one ends at once.
+    threading.Thread(target=work, name="beam", daemon=True).start()
+    try:
+        finished.wait()
+    finally:  # not Thread.join: interrupted once, it takes the thread for finished
+        _shared.stop.set()
+        finished.wait()
+    if _shared.failures:
+        failure = _shared.failures[0]
+        raise failure if isinstance(failure, AlexNetError) else _unwrap(failure)

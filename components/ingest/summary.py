@@ -1,0 +1,48 @@
+"""The Markdown page that the pipeline shows for a dataset."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+from components.ingest.accounting import Row
+from components.shared.manifest import Manifest
+
+MAX_CLASSES = 50
+MAX_FILES = 100
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]], limit: int) -> list[str]:
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join(str(cell).replace("|", "/") for cell in row) + " |" for row in islice(rows, limit)]
+    if len(rows) > limit:
+        lines.append(f"| ... {len(rows) - limit:,} more |" + " |" * (len(header) - 1))
+    return [*lines, ""]
+
+
+def markdown(dataset: Manifest, rows: list[Row]) -> str:
+    """Describe a dataset: counts per split, classes, repairs and quarantined files."""
+    content = dataset.content
+    counts = ("used", "repaired", "quarantined", "excluded", "num_devkit")
+    lines = [
+        f"# Dataset: {content['release']}, {len(content['classes'])} classes",
+        "",
+        f"Digest `{dataset.digest}`. Subset `{content['subset']}`, seed {content['seed']}, "
+        f"{content['image_size']}x{content['image_size']} JPEG of quality {content['jpeg_quality']}; "
+        f"{content['resize']}.",
+        "",
+    ]
+    header = ["split", "used", "repaired", "quarantined", "excluded", "devkit", "shards"]
+    splits = [
+        (name, *(f"{entry[key]:,}" for key in counts), len(entry["shards"]))
+        for name, entry in content["splits"].items()
+    ]
+    lines += _table(header, splits, len(splits))
+    lines += ["## Classes", ""]
+    keys = ("label", "ilsvrc_id", "wnid", "words", "num_train", "num_validation", "num_test")
+    header = ["label", "ILSVRC2010_ID", "WNID", "words", "train", "validation", "test"]
+    lines += _table(header, [[entry[key] for key in keys] for entry in content["classes"]], MAX_CLASSES)
+    for status, title in (("repaired", "Repaired"), ("quarantined", "Quarantined")):
+        files = [(row.split, row.filename, row.wnid, row.reason) for row in rows if row.status == status]
+        lines += [f"## {title}: {len(files):,}", ""]
+        if files:
+            lines += _table(["split", "file", "WNID", "reason"], files, MAX_FILES)
+    return "\n".join(lines).rstrip() + "\n"
