@@ -168,6 +168,18 @@ def parser(contract: type[Contract]) -> argparse.ArgumentParser:
     return result
 
 
+def _join_values(contract: type[Contract], argv: list[str]) -> list[str]:
+    """Write `--flag value` of texts as `--flag=value`: argparse takes a value such as `--streaming` for a flag."""
+    flags = {f.flag: f.type for f in fields(contract)}
+    words: list[str] = []
+    for word in argv:
+        if words and flags.get(words[-1]) is str and word not in flags:
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
+
+
 def parse(contract: type[Contract], argv: list[str]) -> tuple[Any, dict[str, Any]]:
     """Read a command line.
 
@@ -177,7 +189,7 @@ def parse(contract: type[Contract], argv: list[str]) -> tuple[Any, dict[str, Any
     Raises:
         UsageError: a value is ill-typed or out of range. Unknown or missing flags end the process with 2.
     """
-    given = vars(parser(contract).parse_args(argv))
+    given = vars(parser(contract).parse_args(_join_values(contract, argv)))
     text = given.pop("executor_input")
     try:
         executor_input = json.loads(text) if text else {}

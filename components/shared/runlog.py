@@ -3,10 +3,13 @@
 `ALEXNET_LOG=json|human` chooses; the default is `human` when stderr is a terminal.
 """
 
+import contextlib
 import json
 import os
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any, Literal, TextIO
 
 
@@ -62,6 +65,28 @@ class RunLog:
 
     def error(self, message: str, **fields: Any) -> None:
         self._write("error", message, fields)
+
+
+@contextlib.contextmanager
+def hold_stderr() -> Iterator[None]:
+    """Hold back what is written to file descriptor 2, and show it only if the block fails.
+
+    For `import tensorflow`, whose native libraries print lines that no log level silences.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 class Progress:

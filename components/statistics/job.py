@@ -1,0 +1,117 @@
+"""The flow of statistics: one Beam pass over the training shards, then the small arrays, the manifest and a summary."""
+
+import hashlib
+import io
+import secrets
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from components.shared import manifest, storage
+from components.shared.errors import DataError
+from components.shared.manifest import FileEntry, Manifest, SplitEntry
+from components.shared.runlog import RunLog, hold_stderr
+from components.statistics.color_pca import color_pca, summarize
+from components.statistics.contract import Statistics
+
+VERSION = 1  # of the arrays; part of the key of their folder
+
+
+def run(config: Statistics) -> dict[str, dict[str, float | str]]:
+    """Compute the statistics of the training split, or find those that an earlier run left.
+
+    Returns:
+        The metadata of the artifact `statistics`.
+
+    Raises:
+        DataError: the dataset has no training images, or a shard is damaged or holds another kind of image.
+        StorageError: a shard cannot be read, or the root cannot be written.
+        UsageError: Beam does not know the runner or its options.
+    """
+    log = RunLog("statistics")
+    storage.check_writable(config.root_uri)
+    dataset = manifest.load(config.dataset, "dataset")
+    train: SplitEntry = dataset.content["splits"]["train"]
+    if train["num_examples"] == 0:
+        raise DataError(f"{config.dataset}: the train split is empty, so it has no mean. Ingest with another subset")
+
+    key = manifest.digest_of({"version": VERSION, "dataset": dataset.digest})[:16]
+    folder = storage.join(storage.absolute(config.root_uri), "statistics", key)
+    finished = storage.join(folder, "manifest.json")  # written last: who finds it needs not compute
+    if storage.exists(finished):
+        log.info("found finished statistics", uri=folder)
+    else:
+        compute(config, dataset, folder, finished, log)
+    result = manifest.load(finished, "statistics")
+    for name, entry in {**result.files, **result.info["transform_fn"]}.items():
+        storage.stage(storage.join(folder, name), entry["num_bytes"], entry["sha256"])  # verifies both
+
+    manifest.save(result, config.statistics)
+    storage.write_text(Path(config.summary), summarize(result.content))
+    log.info("statistics done", num_images=result.content["num_images"], digest=result.digest)
+    return {
+        "statistics": {
+            "num_images": result.content["num_images"],
+            **dict(zip(("mean_red", "mean_green", "mean_blue"), result.content["mean_rgb"], strict=True)),
+            **dict(zip(("std_1", "std_2", "std_3"), result.content["standard_deviations"], strict=True)),
+            "digest": result.digest,
+        }
+    }
+
+
+def compute(config: Statistics, dataset: Manifest, folder: str, finished: str, log: RunLog) -> None:
+    """Run the pass, write arrays and transform graph under `folder`, and last their manifest at `finished`.
+
+    Raises:
+        DataError: a shard is damaged, holds another kind of image or another number of them.
+    """
+    with hold_stderr():
+        from components.statistics import preprocessing  # ten seconds, which a run that finds its work done saves
+    train: SplitEntry = dataset.content["splits"]["train"]
+    shards = [shard["name"] for shard in train["shards"]]
+    log.info("computing statistics", num_images=train["num_examples"], num_shards=len(shards), runner=config.runner)
+    with tempfile.TemporaryDirectory() as scratch:
+        options = preprocessing.beam_options(config.runner, config.runner_options)
+        sums = preprocessing.analyze(dataset, shards, options, Path(scratch), log)
+        num_images = int(sums.num_images)
+        if num_images != train["num_examples"]:
+            raise DataError(
+                f"{dataset.base_uri}: the train shards hold {num_images} images, but the manifest says "
+                f"{train['num_examples']}. Run ingest again"
+            )
+        files = {
+            "mean_image.npy": publish_array((sums.pixel_sums / num_images).astype(np.float32), folder, "mean_image"),
+            "pixel_sums.npy": publish_array(sums.pixel_sums, folder, "pixel_sums"),
+            "product_sums.npy": publish_array(sums.product_sums, folder, "product_sums"),
+        }
+        info = {"transform_fn": publish_graph(Path(scratch), folder)}
+    content = {"dataset_digest": dataset.digest, **color_pca(sums)}
+    manifest.save(Manifest("statistics", folder, files, content, info), finished)
+
+
+def publish_array(array: np.ndarray, folder: str, name: str) -> FileEntry:
+    """Publish an array as `<folder>/<name>.npy` and describe the file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    storage.publish_bytes(buffer.getvalue(), storage.join(folder, f"{name}.npy"))
+    return FileEntry(num_bytes=buffer.tell(), sha256=hashlib.sha256(buffer.getvalue()).hexdigest())
+
+
+def publish_graph(work_dir: Path, folder: str) -> dict[str, FileEntry]:
+    """Publish the transform graph under `folder`, in a subfolder of this attempt.
+
+    TensorFlow stamps each SavedModel with a random identity, so two runs never write the same bytes: the graph is no
+    part of the manifest's digest, and its files are listed in `info`.
+
+    Returns:
+        The files by their path relative to `folder`. The subfolder is what `tft.TFTransformOutput` takes.
+    """
+    attempt = f"transform-{secrets.token_hex(4)}"
+    files = {}
+    for part in ("transform_fn", "transformed_metadata"):
+        for path in sorted(p for p in (work_dir / part).rglob("*") if p.is_file()):
+            name = f"{attempt}/{path.relative_to(work_dir).as_posix()}"
+            digest = storage.publish_file(path, storage.join(folder, name))
+            files[name] = FileEntry(num_bytes=path.stat().st_size, sha256=digest)
+    return files

@@ -1,0 +1,158 @@
+"""The rules of the house that a reader cannot see in one file, read off the syntax trees."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT_DIR = Path(__file__).parents[2]
+SOURCES = sorted(p for room in ("components", "pipeline") for p in (PROJECT_DIR / room).rglob("*.py"))
+ROOMS = sorted(p.name for p in (PROJECT_DIR / "components").iterdir() if (p / "__main__.py").is_file())
+HEAVY = {"tensorflow", "tensorflow_transform", "keras", "apache_beam", "numpy", "scipy", "cv2", "PIL", "matplotlib"}
+
+MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FLOW_LINES = 300, 50, 80
+FLOWS = {"run", "main", "alexnet", "train"}  # read from top to bottom: components, commands, the graph, the training
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
+
+OBJECT_STORES = {"google.cloud", "boto3", "botocore", "minio", "fsspec", "gcsfs", "s3fs"}
+FILE_METHODS = {"open", "read_text", "read_bytes", "write_text", "write_bytes"}
+MAY_OPEN = {
+    "components/shared/storage.py": "the one place that opens artifacts",
+    "components/shared/backends.py": "its kinds of places",
+    "components/shared/records.py": "streams a shard that storage staged and verified",
+    "pipeline/engine.py": "the live log of a task, which grows while the task runs and is no artifact",
+}
+
+
+def path_of(source: Path) -> str:
+    return source.relative_to(PROJECT_DIR).as_posix()
+
+
+def tree_of(source: Path) -> ast.Module:
+    return ast.parse(source.read_text(encoding="utf-8"))
+
+
+def imports_of(node: ast.AST) -> Iterator[str]:
+    """Yield the full names of what is imported anywhere under a node: `from a import b` is `a.b`."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "relative imports hide the room"
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+
+
+def within(name: str, packages: set[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def room_of(source: Path) -> str:
+    parts = source.relative_to(PROJECT_DIR).parts
+    return parts[1] if parts[0] == "components" and len(parts) > 2 else parts[0]
+
+
+every_source = pytest.mark.parametrize("source", SOURCES, ids=path_of)
+
+
+def test_there_is_something_to_check() -> None:
+    assert ROOMS == ["evaluate", "ingest", "sample", "statistics", "train"]
+    assert len(SOURCES) > 30
+    assert all((PROJECT_DIR / path).is_file() for path in MAY_OPEN)
+
+
+@every_source
+def test_imports(source: Path) -> None:
+    room = room_of(source)
+    names = set(imports_of(tree_of(source)))
+    if room in (*ROOMS, "shared"):
+        others = {f"components.{other}" for other in ROOMS if other != room}
+        assert [n for n in names if within(n, others | {"pipeline", "kfp"})] == []
+    if room == "pipeline":
+        bodies = [
+            n
+            for n in names
+            if within(n, {"components"})
+            and not within(n, {"components.shared"})
+            and not within(n, {f"components.{r}.contract" for r in ROOMS})
+        ]
+        assert bodies == []
+        assert [n for n in names if within(n, HEAVY)] == []
+    if room != "statistics":
+        assert [n for n in names if within(n, {"tensorflow_transform", "tfx_bsl"})] == []
+    if source.name != "backends.py":
+        assert [n for n in names if within(n, OBJECT_STORES)] == []
+
+
+@pytest.mark.parametrize("source", [s for s in SOURCES if room_of(s) == "shared"], ids=path_of)
+def test_shared_needs_the_standard_library_only(source: Path) -> None:
+    top = [statement for statement in tree_of(source).body if isinstance(statement, ast.Import | ast.ImportFrom)]
+    packages = {name.partition(".")[0] for statement in top for name in imports_of(statement)}
+    assert packages <= sys.stdlib_module_names | {"components", "google_crc32c"}  # the checksum of TFRecords is small
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_contract_and_entry_point_import_nothing_but_shared(room: str) -> None:
+    for name in ("contract.py", "__main__.py"):
+        names = imports_of(tree_of(PROJECT_DIR / "components" / room / name))
+        outside = [n for n in names if n.partition(".")[0] not in sys.stdlib_module_names]
+        assert [n for n in outside if not within(n, {"components.shared", f"components.{room}.contract"})] == []
+
+
+@every_source
+def test_sizes_and_names(source: Path) -> None:
+    assert source.stem not in VAGUE_NAMES
+    assert len(source.read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES
+    long = []
+    for node in ast.walk(tree_of(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = node.end_lineno - node.lineno + 1
+            if lines > (MAX_FLOW_LINES if node.name in FLOWS else MAX_FUNCTION_LINES):
+                long.append(f"{node.name}: {lines} lines")
+    assert long == []
+
+
+def opens_a_file(call: ast.Call) -> bool:
+    """Tell whether a call opens a file by name; archives and images that are already in memory do not."""
+    match call.func:
+        case ast.Name(id="open"):
+            return True
+        case ast.Attribute(value=ast.Name(id="storage")):
+            return False
+        case ast.Attribute(value=ast.Name(id="tarfile"), attr="open"):
+            return all(keyword.arg != "fileobj" for keyword in call.keywords)
+        case ast.Attribute(value=ast.Name(id="Image"), attr="open"):
+            return "BytesIO" not in ast.unparse(call.args[0])
+        case ast.Attribute(attr=name):
+            return name in FILE_METHODS
+    return False
+
+
+@pytest.mark.parametrize("source", [s for s in SOURCES if path_of(s) not in MAY_OPEN], ids=path_of)
+def test_only_storage_opens_files(source: Path) -> None:
+    calls = [node for node in ast.walk(tree_of(source)) if isinstance(node, ast.Call) and opens_a_file(node)]
+    assert [f"line {call.lineno}: {ast.unparse(call)[:80]}" for call in calls] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("open('x')", True),
+        ("path.open('rb')", True),
+        ("Path(x).read_text()", True),
+        ("storage.open_read(uri)", False),
+        ("storage.read_bytes(uri)", False),
+        ("tarfile.open('x.tar')", True),
+        ("tarfile.open(fileobj=file)", False),
+        ("Image.open(path)", True),
+        ("Image.open(io.BytesIO(data))", False),
+    ],
+)
+def test_the_rule_about_files_sees(text: str, expected: bool) -> None:
+    assert opens_a_file(ast.parse(text, mode="eval").body) is expected
+
+
+def test_no_vague_file_anywhere() -> None:
+    folders = (PROJECT_DIR / name for name in ("components", "pipeline", "tests", "benchmarks"))
+    assert [path_of(p) for folder in folders for p in folder.rglob("*.py") if p.stem in VAGUE_NAMES] == []
