@@ -1,0 +1,191 @@
+"""The report: whole, self-contained, well-formed, and honest about what it may be compared with."""
+
+import base64
+import dataclasses
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import tiny_artifacts
+from PIL import Image
+
+from components.evaluate import evaluation as evaluations
+from components.evaluate import figures, job, page, panels, predictions, report
+from components.evaluate.evaluation import Evaluation
+from components.evaluate.metrics import confusion_matrix
+
+VOID = {"meta", "img", "br"}
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    paths = tiny_artifacts.make_all(folder)
+    config = tiny_artifacts.configure(paths, folder)
+    dataset, statistics, model = job.load_inputs(config)
+    weights = job.load_weights(model)
+    made, found = job.find_or_predict(config, dataset, model, weights, job.RunLog("evaluate"))
+    counts = confusion_matrix(found.ten_crop, found.labels, tiny_artifacts.NUM_CLASSES)
+    return Evaluation(dataset, statistics, model, made, found, weights, counts)
+
+
+class Checker(HTMLParser):
+    """Collects ids, pictures and text, and fails on a tag that does not match."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.pictures, self.links, self.text = [], [], [], [], ""
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if tag == "img":
+            self.pictures.append(attributes)
+        self.links += [v for k, v in attrs if k in ("href", "src", "srcset", "action", "data", "poster")]
+        assert tag not in ("script", "link", "iframe", "object", "base")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_report_is_self_contained_and_whole(evaluation):
+    text = report.html(evaluation)
+    checker = Checker()
+    checker.feed(text)
+    checker.close()
+    assert checker.open == []
+    assert tuple(checker.ids) == report.SECTIONS
+    assert all(link.startswith("data:image/") for link in checker.links)
+    without_pictures = re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)
+    assert not re.search(r"https?:|//|url\(|@import", without_pictures)
+    assert len(text) < 2_000_000
+    for picture in checker.pictures:
+        assert picture["alt"]
+        with Image.open(io.BytesIO(base64.b64decode(picture["src"].split(",")[1]))) as image:
+            image.load()
+    shown = checker.text
+    for fact in (
+        "37.5\u00a0%",
+        "17.0\u00a0%",
+        "39.0\u00a0%",
+        "18.3\u00a0%",
+        "rose & thorn <red>",
+        evaluation.model.digest,
+    ):
+        assert fact in shown
+    assert page.percent(evaluation.numbers["top1_error"]) in shown
+
+
+def test_report_is_the_same_twice(evaluation):
+    assert report.html(evaluation) == report.html(evaluation)
+
+
+def test_names_are_escaped(evaluation):
+    assert "<red>" not in report.html(evaluation)
+
+
+def test_summary_has_ten_lines(evaluation):
+    lines = report.markdown(evaluation).splitlines()
+    assert len(lines) == 10
+    assert f"| this run, ten crops | {page.percent(evaluation.numbers['top1_error'])} |" in lines[2]
+
+
+def alike(evaluation):
+    """The evaluation as if it were the experiment of Table 1."""
+    dataset = dataclasses.replace(evaluation.dataset, content={**evaluation.dataset.content, "release": "ILSVRC-2010"})
+    model = dataclasses.replace(evaluation.model, content={**evaluation.model.content, "recipe_name": "alexnet-2012"})
+    numbers = {**evaluation.numbers, "num_examples": 150_000, "top1_error": 0.3751}
+    made = dataclasses.replace(evaluation.made, content={**evaluation.made.content, "metrics": numbers})
+    return dataclasses.replace(evaluation, dataset=dataset, model=model, made=made)
+
+
+def test_comparison_needs_the_same_experiment(evaluation):
+    same = alike(evaluation)
+    assert evaluations.differences(same) == []
+    assert "Like for like" in evaluations.verdict(same)
+    assert "+0.0 points" in evaluations.verdict(same)
+    for part, change, reason in (
+        ("dataset", {"release": "mini"}, "not ILSVRC-2010"),
+        ("dataset", {"subset": "classes=10"}, "only the subset classes=10"),
+        ("model", {"recipe_name": "smoke"}, "recipe is smoke"),
+        ("model", {"num_epochs": 1}, "1 epochs, not 5"),
+        ("made", {"split": "validation"}, "validation images"),
+        ("made", {"metrics": {**same.numbers, "num_examples": 10}}, "10 test images"),
+    ):
+        entry = getattr(same, part)
+        changed = dataclasses.replace(entry, content={**entry.content, **change})
+        other = dataclasses.replace(same, **{part: changed})
+        (found,) = evaluations.differences(other)
+        assert reason in found
+        assert evaluations.verdict(other).startswith("Not like for like")
+
+
+def test_filters_are_laid_out_as_in_figure_3():
+    towers = [np.zeros((11, 11, 3, 48), np.float32), np.ones((11, 11, 3, 48), np.float32)]
+    towers[0][0, 0, 0, 17] = 2.0  # second row, second column
+    towers[1][..., 0] = -1.0
+    with Image.open(io.BytesIO(figures.filter_sheet(towers, scale=1))) as image:
+        sheet = np.asarray(image)
+    assert sheet.shape == (37 + 4 + 37, 16 * 12 + 1, 3)
+    assert sheet[13, 13].tolist() == [255, 0, 0]
+    assert sheet[13, 14].tolist() == [0, 0, 0]
+    assert (sheet[:, 0] == 255).all()
+    assert (sheet[12, :] == 255).all()
+    assert sheet[42, 1].tolist() == [0, 0, 0]
+    assert sheet[42, 13].tolist() == [255, 255, 255]
+
+
+def test_color_share():
+    grey = np.full((11, 11, 3, 2), 0.5)
+    pure = np.stack([np.full((11, 11, 2), v) for v in (1.0, -1.0, 0.0)], axis=2)
+    assert panels.color_share(grey) == pytest.approx(0)
+    assert panels.color_share(pure) == pytest.approx(1)
+    assert panels.color_share(np.concatenate([grey, pure], axis=3)) == pytest.approx(0.5)
+
+
+def test_examples_are_right_and_wrong_and_varied():
+    labels = np.repeat(np.arange(20), 10)
+    is_right = np.arange(200) % 2 == 0
+    right, wrong = panels._choose_examples(is_right, labels)
+    assert len(right) == len(wrong) == panels.NUM_EXAMPLES
+    assert is_right[right].all() and not is_right[wrong].any()
+    assert len(set(labels[right])) == len(set(labels[wrong])) == panels.NUM_EXAMPLES
+
+
+@pytest.mark.parametrize("num_classes", [2, 12, 40, 300])
+def test_confusion_picture(num_classes):
+    counts = np.random.default_rng(0).integers(0, 3, (num_classes, num_classes)) + 10 * num_classes * np.eye(
+        num_classes, dtype=int
+    )
+    with Image.open(io.BytesIO(figures.confusion(counts, [f"class {i}" for i in range(num_classes)]))) as image:
+        assert 700 < image.width <= 1848
+        assert image.convert("L").getextrema()[0] < 80
+
+
+def test_thousand_classes_stay_below_two_megabytes(evaluation):
+    """The report of the full release: a thousand rows, a thousand by thousand matrix."""
+    num_classes = 1000
+    rng = np.random.default_rng(0)
+    labels = np.arange(num_classes).repeat(3).astype(np.int32)
+    found = predictions.metrics.rank(rng.dirichlet(np.ones(num_classes), len(labels)), labels)
+    names = np.array([f"ILSVRC2010_test_{i:08d}.JPEG" for i in range(len(labels))])
+    classes = [
+        {**evaluation.classes[0], "label": i, "wnid": f"n{i:08d}", "words": f"a class with a long name {i}, other"}
+        for i in range(num_classes)
+    ]
+    dataset = dataclasses.replace(evaluation.dataset, content={**evaluation.dataset.content, "classes": classes})
+    whole = predictions.Predictions(labels, names, found, found)
+    full = dataclasses.replace(
+        evaluation, dataset=dataset, predictions=whole, confusion_CC=confusion_matrix(found, labels, num_classes)
+    )
+    text = panels.classes(full)
+    assert len(text) < 1_200_000
+    assert text.count("a class with a long name") > num_classes

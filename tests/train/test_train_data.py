@@ -1,0 +1,217 @@
+"""What a batch holds, by position. Numbers in names: the assertions of the fidelity specification."""
+
+import itertools
+
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_dataset import NUM_CLASSES, draw_image, example, tiny, write_dataset, write_inputs
+
+from components.shared import runlog
+from components.shared.errors import DataError
+from components.train.data import (
+    CenterBatches,
+    Split,
+    TrainingBatches,
+    epoch_order,
+    iterate,
+    jpeg_size,
+    noise_basis,
+    record_spans,
+)
+from components.train.recipe import ALEXNET_2012, ALEXNET_2012_PAPER
+
+PUBLISHED = {
+    "standard_deviations": [19.720833, 37.093889, 121.780061],
+    "eigenvalues": [388.911256, 1375.956566, 14830.383255],
+    "eigenvectors": [
+        [0.417955, -0.816981, 0.397311],
+        [-0.712579, -0.023542, 0.701196],
+        [-0.56351, -0.576184, -0.592003],
+    ],
+}
+LOG = runlog.RunLog("train")
+MASKS = {"fc6_dropout": 8, "fc7_dropout": 8}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return write_inputs(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def split(inputs):
+    return Split(inputs[0], "train", LOG)
+
+
+def batches_of(split, num_epochs=3, seed=0, **changes):
+    return TrainingBatches(split, tiny(**changes), PUBLISHED, seed, num_epochs, MASKS)
+
+
+class Numbered:
+    """As many examples as needed, none of which is read."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __len__(self):
+        return self.number
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 64), st.integers(0, 2**31), st.booleans())
+def test_every_image_once_an_epoch(num_examples, batch_size, seed, reshuffle):
+    batches = batches_of(Numbered(num_examples), seed=seed, batch_size=batch_size, reshuffle=reshuffle)
+    for epoch in range(2):
+        steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
+        seen = np.concatenate([batches.indices(step) for step in steps])
+        assert sorted(seen) == list(range(num_examples))
+        assert {len(batches.indices(step)) for step in steps[:-1]} <= {batch_size}
+    if not reshuffle:
+        assert list(seen) == list(range(num_examples))
+
+
+def test_order_depends_on_seed_and_epoch():
+    orders = [tuple(epoch_order(50, seed, epoch, True)) for seed, epoch in itertools.product((0, 1), (1, 2))]
+    assert len(set(orders)) == 4
+
+
+def test_t28_minibatches_of_the_full_set():
+    batches = TrainingBatches(Numbered(1261406), ALEXNET_2012, PUBLISHED, 0, 93, {})
+    assert batches.steps_per_epoch == 9855
+    assert len(batches.indices(9854)) == 94
+    assert batches.position(9855) == (2, 0)
+
+
+def test_any_step_can_be_made_without_the_ones_before(split):
+    whole = list(iterate(batches_of(split).read, 0, 12))
+    for first in (1, 4, 11):
+        for expected, batch in zip(whole[first:], iterate(batches_of(split).read, first, 12), strict=True):
+            for name, value in expected.items():
+                np.testing.assert_array_equal(batch[name], value)
+    other = next(iterate(batches_of(split, seed=1).read, 0, 12))
+    assert not any(np.array_equal(other[name], whole[0][name]) for name in ("crops", "flips", "noise", "fc6_dropout"))
+
+
+def test_crops_are_windows_of_the_decoded_image(split):
+    batches = batches_of(split)
+    batch, encoded = next(iterate(batches.read, 2, 3)), batches.read(2)
+    for crop, jpeg, (y, x) in zip(batch["crops"].numpy(), encoded["encoded"], encoded["origins"], strict=True):
+        np.testing.assert_array_equal(crop, simplejpeg.decode_jpeg(jpeg)[y : y + 224, x : x + 224])
+    assert batch["crops"].dtype == np.uint8
+
+
+def test_validation_takes_centre_crops_of_all_in_stored_order(inputs):
+    split = Split(inputs[0], "validation", LOG)
+    seen = list(iterate(CenterBatches(split, 4, len(split)).read, 0, 3))
+    assert [len(batch["labels"]) for batch in seen] == [4, 4, 2]
+    assert np.concatenate([batch["labels"] for batch in seen]).tolist() == [i % NUM_CLASSES for i in range(10)]
+    image = simplejpeg.decode_jpeg(split.read(5)[0])[16:240, 16:240]
+    np.testing.assert_array_equal(seen[1]["crops"][1], image)
+
+
+def test_t22_offsets_and_flips():
+    draws = [batches_of(Numbered(10**6), batch_size=1000).draw(step, 1000) for step in range(8)]
+    origins = np.concatenate([draw["origins"] for draw in draws])
+    assert set(origins[:, 0]) == set(origins[:, 1]) == set(range(33))
+    flips = np.concatenate([draw["flips"] for draw in draws])
+    assert abs(flips.mean() - 0.5) < 5 * 0.5 / np.sqrt(flips.size)
+
+
+def test_one_crop_and_flip_for_32_consecutive_images():
+    batches = TrainingBatches(Numbered(10**6), ALEXNET_2012, PUBLISHED, 0, 93, {})
+    origins = batches.draw(0, 128)["origins"].reshape(4, 32, 2)
+    assert np.all(origins == origins[:, :1])
+    assert len({tuple(origin) for origin in origins[:, 0]}) > 1
+    assert len(batches.draw(0, 94)["origins"]) == 94
+    assert len(np.unique(batches.draw(0, 128)["noise"], axis=0)) == 128
+
+
+def test_t21_masks_keep_half():
+    masks = batches_of(Numbered(10**6)).draw(0, 20000)["fc6_dropout"]
+    assert masks.dtype == bool
+    assert abs(masks.mean() - 0.5) < 0.005
+
+
+def test_t23_offsets_of_the_colour_noise():
+    z = np.array([1, -0.5, 2])
+    code, paper = noise_basis(ALEXNET_2012, PUBLISHED, 0.1), noise_basis(ALEXNET_2012_PAPER, PUBLISHED, 0.1)
+    np.testing.assert_allclose(z @ code, [-11.579008, -15.601045, -14.935806], rtol=1e-6)
+    np.testing.assert_allclose(z @ paper, [-6.298575, -6.820238, -7.014569], rtol=1e-6)
+
+
+def test_t24_colour_noise_over_the_epochs():
+    batches = TrainingBatches(Numbered(128 * 10), ALEXNET_2012, PUBLISHED, 0, 93, {})
+    noise = np.concatenate([batches.draw(step, 5000)["noise"] for step in range(10)])
+    np.testing.assert_allclose(noise.std(0), [7.399936, 7.199903, 7.704210], rtol=0.02)
+    assert np.all(np.abs(noise.mean(0)) < 0.2)
+    assert np.any(batches.draw(67 * 10 - 1, 128)["noise"])
+    assert not np.any(batches.draw(67 * 10, 128)["noise"])  # the first batch of epoch 68
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (example(0, 1, **{"image/class/label": NUM_CLASSES}), "expected a label below 3, got 3"),
+        (example(0, 1, image=draw_image(0, 1)[:224]), "expected a JPEG of 256x256 pixels, got 224x256"),
+        (example(0, 1, **{"image/encoded": b"GIF89a"}), "expected a JPEG of 256x256 pixels, got 0x0"),
+        (b"nothing", "not an Example"),
+    ],
+)
+def test_a_bad_record_is_named(tmp_path, record, expected):
+    shards = [[example(0, 1)], [example(1, 2), example(2, 3), record]]
+    split = Split(write_dataset(tmp_path, {"train": shards}), "train", LOG)
+    batches = TrainingBatches(split, tiny(batch_size=2, reshuffle=False), PUBLISHED, 0, 1, MASKS)
+    with pytest.raises(DataError, match=rf"train-00001-of-00002.tfrecord, record 2: .*{expected}"):
+        list(iterate(batches.read, 0, 2))
+
+
+def test_a_jpeg_that_stops_early_is_an_error(tmp_path):
+    broken = example(0, 1, **{"image/encoded": simplejpeg.encode_jpeg(draw_image(0, 1))[:2000]})
+    split = Split(write_dataset(tmp_path, {"train": [[broken]]}), "train", LOG)
+    with pytest.raises(DataError, match="cannot be decoded"):
+        list(iterate(CenterBatches(split, 1, 1).read, 0, 1))
+
+
+def test_a_shard_that_changed_is_found(tmp_path):
+    dataset, _ = write_inputs(tmp_path, 6, 3)
+    path = tmp_path / "shards" / "train-00000-of-00002.tfrecord"
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="sha256 differs"):
+        Split(dataset, "train", LOG)
+
+
+def test_an_empty_split_is_an_error(tmp_path):
+    dataset = write_dataset(tmp_path, {"train": [[example(0, 1)]], "validation": [[]]})
+    assert len(Split(dataset, "train", LOG)) == 1
+    with pytest.raises(DataError, match="no examples"):
+        Split(dataset, "validation", LOG)
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.lists(st.binary(max_size=50), max_size=5), st.integers(1, 20))
+def test_spans_find_every_record_and_truncation(payloads, cut):
+    import io
+
+    from components.shared import records
+
+    file = io.BytesIO()
+    records.write_records(file, payloads)
+    data = np.frombuffer(file.getvalue(), np.uint8)
+    spans = record_spans(data, "x")
+    assert [data[offset : offset + length].tobytes() for offset, length in spans] == payloads
+    if payloads and cut < 16 + len(payloads[-1]):
+        with pytest.raises(DataError, match=f"record {len(payloads) - 1}: truncated"):
+            record_spans(data[:-cut], "x")
+
+
+def test_jpeg_size():
+    for height, width in ((256, 256), (17, 300)):
+        for options in ({}, {"colorsubsampling": "444"}):
+            jpeg = simplejpeg.encode_jpeg(np.zeros((height, width, 3), np.uint8), **options)
+            assert jpeg_size(jpeg) == (height, width)
+    assert jpeg_size(b"") == jpeg_size(b"\xff\xd8") == (0, 0)
