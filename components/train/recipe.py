@@ -170,8 +170,14 @@ ALEXNET_2012_PAPER = replace(
     color_noise_rescale=False,
 )
 
-# smoke: the topology of alexnet-2012 at a quarter of the width, for two CPU cores and a dozen classes.
-# Weights start at twice the standard deviation wherever the fan-in is a quarter, so that signals keep their scale.
+# smoke: the topology, update rule and augmentation of alexnet-2012 at a quarter of the width, for two CPU cores and a
+# dozen classes. Weights start at twice the standard deviation wherever the fan-in is a quarter, so that signals keep
+# their scale; batches are a quarter as large and so are the rates. With the rates of 2012, six epochs on
+# 12 classes end at 67 % validation error instead of 57 %.
+# Source: the experiments of this project.
+# Command: alexnet run --release URI --param recipe=smoke
+# Cost: 32 epochs; 5 ms of one core an image, so 11 minutes of one core for 4,028 images.
+# Expected error: 39.0 % by the centre crop on the validation images of 12 real classes (chance 91.7 %).
 SMOKE = replace(
     ALEXNET_2012,
     name="smoke",

@@ -16,9 +16,10 @@ from tiny_dataset import tiny, write_inputs
 
 from components.shared import errors, manifest, runlog, storage
 from components.shared.errors import AlexNetError, DataError, Interrupted, UsageError
-from components.train import job
+from components.train import job, loop
 from components.train.checkpoint import Checkpoints
 from components.train.contract import Train
+from components.train.data import CenterBatches, TrainingBatches
 from components.train.loop import State, check_stuck
 from components.train.recipe import RECIPES
 
@@ -247,8 +248,6 @@ def test_a_stuck_run_is_stopped_but_a_slow_one_is_not():
 
 
 def test_sigterm_finishes_the_step_saves_and_exits_75(inputs, tmp_path, recipes, monkeypatch, whole):
-    from components.train.data import TrainingBatches
-
     read, sent = TrainingBatches.read, []
 
     def read_and_terminate(self, step):
@@ -266,6 +265,28 @@ def test_sigterm_finishes_the_step_saves_and_exits_75(inputs, tmp_path, recipes,
     assert signal.getsignal(signal.SIGTERM) is before
     job.run(config)
     assert digest(tmp_path) == digest(whole[0])
+
+
+def test_sigterm_during_validation_saves_and_the_next_run_validates(inputs, tmp_path, recipes, monkeypatch, whole):
+    read, sent = CenterBatches.read, []
+
+    def read_and_terminate(self, step):
+        if not sent:
+            sent.append(step)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return read(self, step)
+
+    monkeypatch.setattr(loop, "VALIDATION_BATCH", 4)
+    monkeypatch.setattr(CenterBatches, "read", read_and_terminate)
+    config = config_of(inputs, tmp_path)
+    with pytest.raises(Interrupted, match="after step 4 of 12, which is saved"):
+        job.run(config)
+    job.run(config)
+    models = [manifest.load(str(out / "model.json"), "model") for out in (whole[0], tmp_path)]
+    assert models[0].files["weights.safetensors"] == models[1].files["weights.safetensors"]
+    histories = [model.stage("history.jsonl").read_text().splitlines() for model in models]
+    for expected, found in zip(*histories, strict=True):
+        assert json.loads(found) == pytest.approx(json.loads(expected))
 
 
 def test_more_gpus_than_there_are(inputs, tmp_path):

@@ -85,7 +85,7 @@ from tiny_dataset import tiny
 from components.train import network
 from components.train.model import AlexNet
 from components.train.optimizer import PaperSGD
-from components.train.step import make_train_step
+from components.train.step import make_train_step, make_validation_step
 recipe = tiny()
 layers = network.build(recipe, 3)
 
@@ -104,6 +104,10 @@ def train(strategy):
             "fc6_dropout": rng.random((size, 8)) < 0.5, "fc7_dropout": rng.random((size, 8)) < 0.5}
         batch = {name: tf.constant(value) for name, value in batch.items()}
         losses.append(step(batch, np.array([1e-3, 1e-3, 1e-3, 1e-3], np.float32), 1.1))
+    for variable in model.parameters().values():  # as resuming does
+        variable.assign(variable.numpy())
+    validation = make_validation_step(model, np.full((224, 224, 3), 120, np.float32))
+    losses.append(validation({name: batch[name] for name in ("crops", "labels")})[:2])
     return losses, {name: value.numpy() for name, value in model.parameters().items()}
 
 one, two = train(tf.distribute.get_strategy()), train(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
