@@ -22,8 +22,6 @@ from components.shared.errors import DataError, UsageError
 from components.shared.manifest import Manifest
 from components.shared.runlog import RunLog
 
-CODE_VERSION = 1  # part of the key of kept predictions: raise it when the same inputs must give other predictions
-
 
 def choose_device(num_gpus: int) -> None:
     """Hide the GPUs, or make sure that the one asked for is there.
@@ -99,7 +97,7 @@ def find_or_predict(
     """Take the predictions of an earlier run of the same inputs, verified, or compute and publish them."""
     key = manifest.digest_of(
         {
-            "code_version": CODE_VERSION,
+            "source": manifest.source_digest(__file__, "crops", "data", "metrics", "network", "predictions"),
             "split": config.split,
             "batch_size": config.batch_size,  # both may change the last bits of a probability
             "gpus": config.gpus,

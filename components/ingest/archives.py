@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import BinaryIO
 
 from components.ingest.devkit import Devkit
 from components.shared import storage
@@ -55,16 +54,15 @@ class Tar:
         return f"{self.uri}{' > ' if self.inner_name else ''}{self.inner_name}"
 
 
-def _walk(file: BinaryIO, tar: Tar) -> Iterator[_Member]:
-    """Yield the regular members of a tar, reading headers only.
+def _walk(tar: Tar) -> Iterator[_Member]:
+    """Yield the regular members of a tar, reading headers only: 512 bytes a member, also from an object store.
 
     Raises:
         DataError: a header is damaged, the tar is truncated or holds links or devices.
     """
     at = tar.start
     while at < tar.end:
-        file.seek(at)
-        header = file.read(BLOCK)
+        header = storage.read_range(tar.uri, at, BLOCK)
         if header == bytes(BLOCK):
             return
         try:
@@ -101,11 +99,10 @@ def _refuse_name(tar: Tar, member: _Member, expected: str) -> DataError:
 def _index_synset(tar: Tar, ilsvrc_id: int, wnid: str, num_expected: int) -> list[Image]:
     pattern = re.compile(re.escape(wnid) + r"_\d+\.JPEG")
     images = {}
-    with storage.open_read(tar.uri) as file:
-        for member in _walk(file, tar):
-            if not pattern.fullmatch(member.name):
-                raise _refuse_name(tar, member, f"{wnid}_<number>.JPEG")
-            images[member.name] = Image(member.name, ilsvrc_id, TRAIN_TAR, member.offset, member.num_bytes)
+    for member in _walk(tar):
+        if not pattern.fullmatch(member.name):
+            raise _refuse_name(tar, member, f"{wnid}_<number>.JPEG")
+        images[member.name] = Image(member.name, ilsvrc_id, TRAIN_TAR, member.offset, member.num_bytes)
     if len(images) != num_expected:
         raise DataError(
             f"{tar.where}: {len(images):,} images, but num_train_images of {wnid} in meta.mat is {num_expected:,}. "
@@ -127,11 +124,10 @@ def index_train(tar: Tar, devkit: Devkit, on_progress: Callable[[int], None]) ->
     """
     by_name = {f"{synset.wnid}.tar": synset for synset in devkit.synsets}
     inner: dict[str, Tar] = {}
-    with storage.open_read(tar.uri) as file:
-        for member in _walk(file, tar):
-            if member.name not in by_name:
-                raise _refuse_name(tar, member, "<WNID>.tar of a class of meta.mat")
-            inner[member.name] = Tar(tar.uri, member.offset, member.offset + member.num_bytes, member.name)
+    for member in _walk(tar):
+        if member.name not in by_name:
+            raise _refuse_name(tar, member, "<WNID>.tar of a class of meta.mat")
+        inner[member.name] = Tar(tar.uri, member.offset, member.offset + member.num_bytes, member.name)
     missing = sorted(set(by_name) - set(inner))
     if missing:
         raise DataError(f"{tar.where}: {len(missing)} classes of meta.mat have no tar, the first is {missing[0]}")
@@ -163,11 +159,10 @@ def index_flat(tar: Tar, name: str, truth: list[int]) -> list[Image]:
     """
     pattern = re.compile(rf"ILSVRC2010_{name}_\d{{8}}\.JPEG")
     members = {}
-    with storage.open_read(tar.uri) as file:
-        for member in _walk(file, tar):
-            if not pattern.fullmatch(member.name):
-                raise _refuse_name(tar, member, f"ILSVRC2010_{name}_<8 digits>.JPEG")
-            members[member.name] = member
+    for member in _walk(tar):
+        if not pattern.fullmatch(member.name):
+            raise _refuse_name(tar, member, f"ILSVRC2010_{name}_<8 digits>.JPEG")
+        members[member.name] = member
     expected = [f"ILSVRC2010_{name}_{k:08d}.JPEG" for k in range(1, len(truth) + 1)]
     if sorted(members) != expected:
         odd = sorted(set(expected) ^ set(members))
@@ -190,8 +185,7 @@ def apply_patches(tar: Tar, splits: dict[str, list[Image]]) -> int:
     Raises:
         DataError: a patch has no image to replace.
     """
-    with storage.open_read(tar.uri) as file:
-        patches = {member.name: member for member in _walk(file, tar)}
+    patches = {member.name: member for member in _walk(tar)}
     unused = set(patches)
     for images in splits.values():
         for k, image in enumerate(images):

@@ -1,14 +1,14 @@
-"""One source file to one stored JPEG: decode by content, resize, crop, encode. The only resize of the project.
+"""JPEG both ways: source files decoded by content, stored files encoded; `resize` lies between.
 
-The geometry is that of the original (`reference` cuda-convnet2 makeJPEG): the shorter side becomes 256, the other
-one is rounded, and the centre is cut at whole pixels; area averaging when shrinking, cubic when enlarging.
 EXIF orientation is ignored, as the 2012 code did: pixels are taken as they are stored.
 """
 
 import io
 import re
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -16,13 +16,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from components.shared.records import IMAGE_SIZE
+from components.ingest.resize import resized_size
 
-RESIZE = "shorter side 256 rounded, centre crop at floor offset, cv2 INTER_AREA down, INTER_CUBIC up"
 MAX_PIXELS = 100_000_000  # the largest ImageNet photographs have about 60 million
 MAX_BYTES = 1 << 28
 
-cv2.setNumThreads(0)  # the parallelism is over shards
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a file that it cannot read is no error of the run
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit warns first; `_check_size` refuses at once
 
 # Formats that are decoded although they are no JPEG, by the bytes they start with.
@@ -84,25 +83,53 @@ class _JpegHeader:
     num_components: int
 
 
-def _read_jpeg_header(data: bytes) -> _JpegHeader:
-    """Find the frame header (SOFn) without decoding; bytes between segments are skipped as decoders do."""
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (marker, whole segment) up to the first scan, which comes with all that follows it.
+
+    Bytes between segments are skipped, as decoders do.
+    """
     at = 2
     while True:
         at = data.find(b"\xff", at)
         if at < 0 or at + 4 > len(data):
-            raise Unusable("truncated", "ends before the frame header")
+            raise Unusable("truncated", "ends before the first scan")
         marker = data[at + 1]
         if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # stuffing, fill bytes, markers without length
             at += 1 if marker == 0xFF else 2
             continue
         if marker in (0xD9, 0xDA):
-            raise Unusable("corrupt", "no frame header before the scan")
-        segment = data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+            yield marker, data[at:]
+            return
+        end = at + 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+        yield marker, data[at:end]
+        at = end
+
+
+def _read_jpeg_header(data: bytes) -> _JpegHeader:
+    """Find the frame header (SOFn) without decoding."""
+    for marker, segment in _jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            if len(segment) < 6:
+            if len(segment) < 10:
                 raise Unusable("truncated", "ends inside the frame header")
-            return _JpegHeader(*struct.unpack(">BHHB", segment[:6]))
-        at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+            return _JpegHeader(*struct.unpack(">BHHB", segment[4:10]))
+    raise Unusable("corrupt", "no frame header before the scan")
+
+
+def _decode_strictly(data: bytes, colorspace: str) -> np.ndarray:
+    try:
+        # The accurate DCT: the fast one darkens by 0.8 grey levels. Strict: warnings mean lost pixels.
+        return simplejpeg.decode_jpeg(data, colorspace, fastdct=False, fastupsample=False, strict=True)
+    except ValueError as error:
+        unsupported = "Could not determine subsampling" in str(error)  # 3x1 and the like, which Pillow can read
+        reason = "unsupported_jpeg" if unsupported else "truncated" if "Premature end" in str(error) else "corrupt"
+        raise Unusable(reason, str(error)) from error
+
+
+def _check_with_opencv(data: bytes) -> None:
+    """Ask for a second opinion on what cannot be decoded strictly as it is."""
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if found is None:
+        raise Unusable("corrupt", "OpenCV cannot read it")
 
 
 def _decode_jpeg(data: bytes) -> Decoded:
@@ -110,23 +137,53 @@ def _decode_jpeg(data: bytes) -> Decoded:
     _check_size(header.height, header.width)
     if header.precision != 8 or header.num_components not in (1, 3, 4):
         raise Unusable("unsupported_jpeg", f"{header.precision} bits, {header.num_components} components")
-    if header.num_components == 4:
-        return Decoded(_decode_with_pillow(data), ("cmyk",))
+    repairs: tuple[str, ...] = ()
     try:
         simplejpeg.decode_jpeg_header(data)
-    except ValueError:  # unusual headers (junk between segments, rare chroma samplings) that Pillow can read
-        return Decoded(_decode_with_pillow(data), ("jpeg_header",))
+    except ValueError:  # junk between segments is harmless; the scans behind it must be whole
+        _check_with_opencv(data)
+        clean = b"\xff\xd8" + b"".join(segment for _, segment in _jpeg_segments(data))
+        data, repairs = clean, ("jpeg_header",) if clean != data else ()
+    is_cmyk = header.num_components == 4
     try:
-        # The accurate DCT: the fast one darkens by 0.8 grey levels. Strict: warnings mean lost pixels.
-        image_HWC = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True)
-    except ValueError as error:
-        raise Unusable("truncated" if "Premature end" in str(error) else "corrupt", str(error)) from error
-    return Decoded(image_HWC, ())
+        image_HWC = _decode_strictly(data, "CMYK" if is_cmyk else "RGB")
+    except Unusable as error:
+        if error.reason != "unsupported_jpeg":
+            raise
+        return Decoded(_decode_with_pillow(data), (*repairs, "sampling", *("cmyk",) * is_cmyk))
+    if is_cmyk:  # Pillow knows the inks, but would have taken damage for paint
+        return Decoded(_decode_with_pillow(data), (*repairs, "cmyk"))
+    return Decoded(image_HWC, repairs)
+
+
+def _check_png(data: bytes) -> None:
+    """Verify the checksums, which Pillow does not do for pixels."""
+    at = 8
+    while at < len(data):
+        (length,) = struct.unpack(">I", data[at : at + 4].ljust(4, b"\0"))
+        body, stored = data[at + 4 : at + 8 + length], data[at + 8 + length : at + 12 + length]
+        if len(stored) < 4:
+            raise Unusable("truncated", "PNG chunk ends behind the file")
+        if zlib.crc32(body).to_bytes(4, "big") != stored:
+            raise Unusable("corrupt", f"PNG chunk at offset {at:,}: wrong checksum")
+        if body[:4] == b"IEND":
+            return
+        at += 12 + length
+    raise Unusable("truncated", "PNG without its end")
+
+
+def _decode_other(data: bytes, name: str) -> np.ndarray:
+    image_HWC = _decode_with_pillow(data)
+    if name == "png":
+        _check_png(data)
+    else:
+        _check_with_opencv(data)
+    return image_HWC
 
 
 def _decode_with_pillow(data: bytes) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:  # of damaged EXIF
             _check_size(image.height, image.width)
             image.load()
             if image.mode.startswith("I"):  # 16 bits per sample, to 8
@@ -161,33 +218,10 @@ def decode(data: bytes) -> Decoded:
         return Decoded(decoded.image_HWC, repairs + decoded.repairs)
     for name, magic in _OTHER_FORMATS.items():
         if magic.match(data):
-            return Decoded(_decode_with_pillow(data), (*repairs, name))
+            return Decoded(_decode_other(data, name), (*repairs, name))
     if _JPEG_2000.match(data):
         raise Unusable("unsupported_jpeg", "JPEG 2000")
     raise Unusable("not_an_image", f"starts with {data[:8].hex(' ')}")
-
-
-def resized_size(height: int, width: int) -> tuple[int, int]:
-    """Compute height and width after scaling the shorter side to 256; halves are rounded up."""
-    shorter = min(height, width)
-    return tuple((2 * side * IMAGE_SIZE + shorter) // (2 * shorter) for side in (height, width))
-
-
-def resize(image_HWC: np.ndarray) -> np.ndarray:
-    """Scale the shorter side to 256 and cut the centre.
-
-    Args:
-        image_HWC: uint8 RGB, any size.
-
-    Returns:
-        uint8 [256, 256, 3], contiguous.
-    """
-    height, width = resized_size(*image_HWC.shape[:2])
-    if (height, width) != image_HWC.shape[:2]:
-        shrinks = min(image_HWC.shape[:2]) > IMAGE_SIZE
-        image_HWC = cv2.resize(image_HWC, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    top, left = (height - IMAGE_SIZE) // 2, (width - IMAGE_SIZE) // 2
-    return np.ascontiguousarray(image_HWC[top : top + IMAGE_SIZE, left : left + IMAGE_SIZE])
 
 
 def encode(image_HWC: np.ndarray, quality: int) -> bytes:

@@ -6,9 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import PIL
+import scipy
 import simplejpeg
 
-from components.ingest import accounting, archives, devkit, images, shards, subset, summary
+from components.ingest import accounting, archives, devkit, resize, shards, subset, summary
 from components.ingest.contract import Ingest
 from components.shared import manifest, records, runlog, storage
 from components.shared.errors import DataError
@@ -101,9 +102,9 @@ def _key(config: Ingest, fingerprint: str) -> str:
             "jpeg_quality": config.jpeg_quality,
             "seed": config.seed,
             "patches": config.patches,
-            "resize": images.RESIZE,
+            "resize": resize.RESIZE,
             "format": FORMAT,
-            "codecs": [cv2.__version__, simplejpeg.__version__, PIL.__version__],
+            "codecs": [module.__version__ for module in (cv2, scipy, simplejpeg, PIL)],
         }
     )[:16]
 
@@ -184,7 +185,7 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
         splits=entries,
         image_size=records.IMAGE_SIZE,
         jpeg_quality=config.jpeg_quality,
-        resize=images.RESIZE,
+        resize=resize.RESIZE,
         subset=config.subset,
         seed=config.seed,
         release="ILSVRC-2010" if kit.is_full else "mini",

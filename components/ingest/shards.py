@@ -12,14 +12,13 @@ import re
 import shlex
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from components.ingest import images
+from components.ingest import images, resize
 from components.ingest.archives import Image
 from components.shared import errors, records, runlog, storage
 from components.shared.errors import AlexNetError, DataError, Interrupted, UsageError
@@ -116,41 +115,36 @@ def read_record(task: Task, settings: Settings) -> dict[str, Any] | None:
 
 def _examples(task: Task, settings: Settings, outcomes: list[Outcome]) -> Iterator[bytes]:
     """Yield the records of a shard and append what became of each image to `outcomes`."""
-    with ExitStack() as stack:
-        tars = {
-            name: stack.enter_context(storage.open_read(storage.join(settings.release_uri, name)))
-            for name in sorted({image.tar for image in task.images})
-        }
-        for image in task.images:
-            _shared.check_stop()
-            tars[image.tar].seek(image.offset)
-            source = tars[image.tar].read(image.num_bytes)
-            if len(source) != image.num_bytes:
-                raise DataError(
-                    f"{settings.release_uri}/{image.tar}: ends inside {image.name} at offset {image.offset:,}. "
-                    "The file changed during the run; run again"
-                )
-            digest = hashlib.sha256(source).hexdigest()
-            try:
-                decoded = images.decode(source)
-            except images.Unusable as error:
-                outcomes.append(Outcome(image.name, "quarantined", error.reason, digest))
-                _shared.count(1, 1)
-                continue
-            repairs = ("patch",) * image.patched + decoded.repairs
-            outcomes.append(Outcome(image.name, "repaired" if repairs else "used", "+".join(repairs), digest))
-            height, width = decoded.image_HWC.shape[:2]
-            yield records.encode_example(
-                {
-                    "image/encoded": images.encode(images.resize(decoded.image_HWC), settings.jpeg_quality),
-                    "image/filename": image.name.encode(),
-                    "image/class/synset": settings.wnids[image.ilsvrc_id].encode(),
-                    "image/class/label": settings.labels[image.ilsvrc_id],
-                    "image/height": height,
-                    "image/width": width,
-                }
+    for image in task.images:
+        _shared.check_stop()
+        uri = storage.join(settings.release_uri, image.tar)
+        source = storage.read_range(uri, image.offset, image.num_bytes)
+        if len(source) != image.num_bytes:
+            raise DataError(
+                f"{uri}: ends inside {image.name} at offset {image.offset:,}. "
+                "The file changed during the run; run again"
             )
-            _shared.count(1, 0)
+        digest = hashlib.sha256(source).hexdigest()
+        try:
+            decoded = images.decode(source)
+        except images.Unusable as error:
+            outcomes.append(Outcome(image.name, "quarantined", error.reason, digest))
+            _shared.count(1, 1)
+            continue
+        repairs = ("patch",) * image.patched + decoded.repairs
+        outcomes.append(Outcome(image.name, "repaired" if repairs else "used", "+".join(repairs), digest))
+        height, width = decoded.image_HWC.shape[:2]
+        yield records.encode_example(
+            {
+                "image/encoded": images.encode(resize.resize(decoded.image_HWC), settings.jpeg_quality),
+                "image/filename": image.name.encode(),
+                "image/class/synset": settings.wnids[image.ilsvrc_id].encode(),
+                "image/class/label": settings.labels[image.ilsvrc_id],
+                "image/height": height,
+                "image/width": width,
+            }
+        )
+        _shared.count(1, 0)
 
 
 def write_shard(task: Task, settings: Settings) -> dict[str, Any]:
@@ -204,13 +198,23 @@ def _unwrap(failure: Exception) -> Exception:
     return getattr(errors, found[1])(found[2]) if found else failure
 
 
-def _run_pipeline(tasks: list[Task], settings: Settings, runner: str, options: list[str]) -> None:
+def build_pipeline(tasks: list[Task], settings: Settings, runner: str, options: list[str]) -> beam.Pipeline:
+    """Build the pipeline, without running it.
+
+    Raises:
+        UsageError: the runner is unknown, or its options are not enough for it.
+    """
     try:
         pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(options))
     except ValueError as error:
         raise UsageError(f"--runner {runner}: {error}") from error
-    _ = pipeline | "shard tasks" >> beam.Create(tasks) | "write shards" >> beam.ParDo(_WriteShard(settings))
-    pipeline.run().wait_until_finish()
+    _ = (
+        pipeline
+        | "shard tasks" >> beam.Create(tasks)
+        | "spread" >> beam.Reshuffle()  # of names and offsets, not of bytes: else one worker would get all
+        | "write shards" >> beam.ParDo(_WriteShard(settings))
+    )
+    return pipeline
 
 
 def write_all(tasks: list[Task], settings: Settings, runner: str, runner_options: str, log: runlog.RunLog) -> None:
@@ -238,7 +242,7 @@ def write_all(tasks: list[Task], settings: Settings, runner: str, runner_options
 
     def work() -> None:
         try:
-            _run_pipeline(tasks, settings, runner, options)
+            build_pipeline(tasks, settings, runner, options).run().wait_until_finish()
         except Exception as error:  # noqa: BLE001 - handed to the main thread, which alone hears signals
             _shared.failures.append(error)
         finally:

@@ -218,6 +218,20 @@ def _interrupt(number: int, _frame: Any) -> None:
     raise errors.Interrupted(f"stopped by {signal.Signals(number).name}. The same command resumes the work")
 
 
+def _check_gpus(config: Any) -> None:
+    """Refuse GPUs that cannot be there before the imports that take longer than the answer.
+
+    Raises:
+        UsageError: GPUs are asked for and the system shows no NVIDIA device, nor WSL's.
+    """
+    gpus = getattr(config, "gpus", 0)
+    if gpus and not [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]:
+        raise errors.UsageError(
+            f"--gpus: asked for {gpus}, found 0 (no NVIDIA device under /dev). "
+            "Ask for --gpus 0, or check the driver and the container's GPU runtime"
+        )
+
+
 def run(contract: type[Contract], target: str) -> NoReturn:
     """Run a component from the command line and exit with its code.
 
@@ -229,6 +243,7 @@ def run(contract: type[Contract], target: str) -> NoReturn:
     log = runlog.RunLog(contract.NAME)
     try:
         config, executor_input = parse(contract, sys.argv[1:])
+        _check_gpus(config)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _interrupt)
         for f in fields(contract):

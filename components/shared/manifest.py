@@ -118,6 +118,19 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
+def source_digest(file: str, *names: str) -> str:
+    """Compute a digest of sources, so that what other code made is never taken for theirs.
+
+    For the keys of kept results: name the modules that decide the bytes, not those that only move them, so that
+    a long run can go on after an unrelated change.
+
+    Args:
+        file: `__file__` of the caller.
+        names: modules in the same folder.
+    """
+    return digest_of([storage.sha256(str(Path(file).with_name(f"{name}.py"))) for name in names])
+
+
 @dataclass(frozen=True)
 class Manifest:
     """An artifact. `files` maps paths relative to `base_uri` to their size and sha256."""

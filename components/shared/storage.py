@@ -65,6 +65,16 @@ def read_bytes(uri: str) -> bytes:
         return file.read()
 
 
+def read_range(uri: str, offset: int, num_bytes: int) -> bytes:
+    """Read some bytes of a file and no others; fewer come back only where the file ends.
+
+    Raises:
+        StorageError: the file is not there or cannot be read.
+    """
+    with backend_of(uri) as backend:
+        return backend.read_range(uri, offset, num_bytes)
+
+
 def sha256(uri: str) -> str:
     """Compute the sha256 of a file, in hexadecimal."""
     digest = hashlib.sha256()

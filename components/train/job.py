@@ -93,6 +93,7 @@ def run(config: Train) -> Metadata:
             "seed": config.seed,
             "dataset": dataset.digest,
             "statistics": statistics.digest,
+            "source": manifest.source_digest(__file__, "data", "model", "network", "optimizer", "step"),
         }
     )[:16]
     base_uri = storage.join(storage.absolute(config.root_uri), "train", key)
