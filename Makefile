@@ -1,7 +1,8 @@
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
-GROUPS := sample ingest statistics train evaluate pipeline
+LINT := .venv-lint
+GROUPS := sample ingest statistics train train-gpu evaluate pipeline build
 PYTHON ?= python3
 RUN_FLAGS := $(if $(RELEASE),--release '$(RELEASE)') $(if $(ROOT),--root '$(ROOT)') $(if $(RECIPE),--param recipe='$(RECIPE)')
 
@@ -19,10 +20,19 @@ $(VENV)/.stamp: requirements/dev.txt requirements/uv.txt pyproject.toml
 
 setup: $(VENV)/.stamp  ## make .venv from the hash-locked requirements
 
+$(LINT)/.stamp: requirements/lint.txt $(VENV)/.stamp
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LINT)
+	VIRTUAL_ENV=$(LINT) $(BIN)/uv pip sync --quiet --require-hashes requirements/lint.txt
+	@touch $@
+
 run: setup  ## the whole pipeline, locally; RELEASE=URI ROOT=URI RECIPE=NAME
 	$(BIN)/alexnet run $(RUN_FLAGS)
 
-test: setup  ## lint, types, pipeline.yaml up to date, all tests
+lint: $(LINT)/.stamp  ## the Dockerfile by hadolint and checkov; docker/README.md says what is skipped and why
+	$(LINT)/bin/hadolint docker/Dockerfile
+	$(LINT)/bin/checkov --config-file docker/checkov.yaml
+
+test: setup lint  ## lint, types, pipeline.yaml up to date, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
@@ -34,8 +44,9 @@ lock: $(VENV)/.stamp  ## remake requirements/*.txt from pyproject.toml, in one r
 	@for group in $(GROUPS); do \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; \
 	done
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --group lint -o requirements/lint.txt
 
 clean:  ## remove .venv and the default root
-	rm -rf $(VENV) .alexnet
+	rm -rf $(VENV) $(LINT) .alexnet
 
-.PHONY: help setup run test lock clean
+.PHONY: help setup run lint test lock clean

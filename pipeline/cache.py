@@ -33,11 +33,11 @@ class CacheEntry(TypedDict):
     outputs: dict[str, Output]
 
 
-def code_digest(component: str) -> str:
-    """Compute the digest of a component: its sources, the shared ones and its locked packages."""
-    folders = [COMPONENTS_DIR / "shared", COMPONENTS_DIR / component]
+def code_digest(stage: str) -> str:
+    """Compute the digest of what an image stage holds: a component's sources, the shared ones, the locked packages."""
+    folders = [COMPONENTS_DIR / "shared", COMPONENTS_DIR / stage.removesuffix("-gpu")]
     paths = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
-    lock = COMPONENTS_DIR.parent / "requirements" / f"{component}.txt"
+    lock = COMPONENTS_DIR.parent / "requirements" / f"{stage}.txt"
     digest = hashlib.sha256()
     for path in [*paths, *([lock] if lock.is_file() else [])]:
         digest.update(f"{path.relative_to(COMPONENTS_DIR.parent)}\0{storage.sha256(str(path))}\n".encode())
@@ -72,15 +72,27 @@ def step_key(task: Task, code: str, parameters: dict[str, Value], inputs: dict[s
     )
 
 
-def _is_whole(output: Output) -> bool:
-    path = Path(output["path"])
-    if not path.is_file() or storage.sha256(str(path)) != output["sha256"]:
-        return False
+def base_uri(path: Path) -> str:
+    """Return where the files of an artifact lie; empty for one that is no manifest."""
+    return (_manifest(path) or {"base_uri": ""})["base_uri"]
+
+
+def lost_files(path: Path) -> list[str]:
+    """List the files that an artifact's manifest names and that are gone or of another size."""
     content = _manifest(path)
     if content is None:
-        return True
+        return []
     here = {entry.name: entry.num_bytes for entry in storage.list_files(content["base_uri"])}
-    return all(here.get(name) == entry["num_bytes"] for name, entry in content["files"].items())
+    return [
+        storage.join(content["base_uri"], name)
+        for name, entry in content["files"].items()
+        if here.get(name) != entry["num_bytes"]
+    ]
+
+
+def _is_whole(output: Output) -> bool:
+    path = Path(output["path"])
+    return path.is_file() and storage.sha256(str(path)) == output["sha256"] and not lost_files(path)
 
 
 class Cache:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -69,13 +70,12 @@ def _home(root_uri: str) -> Path:
     return storage.local_path(root_uri) if storage.is_local(root_uri) else Path(DEFAULT_ROOT).absolute()
 
 
-def _engine(runner: str, home: Path, uris: list[str], gpus: int) -> Engine:
-    """Make the engine; containers see the home folder and, read-only, the other local places."""
+def _engine(runner: str, places: dict[str, bool]) -> Engine:
+    """Make the engine; containers see the local ones of these places, and have a network if any is remote."""
     if runner == "process":
         return ProcessEngine()
-    local = [storage.local_path(uri) for uri in uris if storage.is_local(uri)]
-    mounts = {home: True} | {path: False for path in local if not path.is_relative_to(home)}
-    return DockerEngine(mounts, "none" if len(local) == len(uris) else "host", gpus)
+    local = {storage.local_path(uri).absolute(): writable for uri, writable in places.items() if storage.is_local(uri)}
+    return DockerEngine(local, "none" if len(local) == len(places) else "host")
 
 
 def run_command(arguments: argparse.Namespace) -> int:
@@ -103,7 +103,10 @@ def run_command(arguments: argparse.Namespace) -> int:
         run.values |= {"release_uri": release_uri, "root_uri": root_uri}
         run.values["release_fingerprint"] = storage.fingerprint(release_uri)
         # ---- the tasks ----
-        engine = _engine(arguments.runner, home, [release_uri, root_uri], int(run.values["gpus"]))
+        if not run.values["gpus"]:
+            tasks = [replace(task, image=images.without_gpus(task.image)) for task in pipeline.tasks]
+            pipeline = replace(pipeline, tasks=tasks)
+        engine = _engine(arguments.runner, {release_uri: False, root_uri: True, str(home): True})
         cache = None if arguments.no_cache else Cache(home / "cache")
         run_pipeline(pipeline, run, engine, cache, console)
         status = "succeeded"
@@ -130,20 +133,23 @@ def rerun_command(arguments: argparse.Namespace) -> int:
         The exit code: 0, 1 for a failed task, 4 when stopped.
     """
     console = Console()
-    home = _home(storage.absolute(arguments.root))
+    home = _home(storage.absolute(arguments.root)).absolute()
     record = rerun.find(arguments.run, arguments.task, home)
-    # A task that ran in docker recorded its image by digest; that very image runs again.
-    image = arguments.image or (record["code"] if record["code"].startswith("sha256:") else "")
-    step = rerun.prepare(record, arguments.param, image, home)
-    places = [str(value) for name, value in record["parameters"].items() if name in ("release_uri", "root_uri")]
-    gpus = int(step.parameters.get("gpus", 0))
-    engine = _engine("docker" if arguments.shell else arguments.runner, home, places, gpus)
-    if arguments.shell and isinstance(engine, DockerEngine):
-        return engine.shell(step.task, step.command())
-    perform(step, engine, None, console)
-    for line in rerun.differences(record, rerun.read(step.folder)):
+    given = arguments.param + ([f"gpus={arguments.gpus}"] if arguments.gpus is not None else [])
+    step = rerun.prepare(record, given, arguments.image, home)
+    in_docker = record["code"].startswith("sha256:") or arguments.image or arguments.shell
+    storage.make_parent(step.folder / "root" / "x")
+    engine = _engine(arguments.runner or ("docker" if in_docker else "process"), rerun.places(step))
+    if arguments.shell:
+        if not isinstance(engine, DockerEngine):
+            raise UsageError("--shell: opens a container, so it needs --runner docker")
+        return engine.shell(step.task, step.command(), step.gpus)
+    try:
+        perform(step, engine, None, console)
+    finally:
+        print(f"folder: {step.folder}")
+    for line in rerun.differences(record, rerun.read(step.folder / "task.json")):
         print(line)
-    print(f"folder: {step.folder}")
     return 0
 
 
@@ -169,20 +175,23 @@ def compile_command(arguments: argparse.Namespace) -> int:
 
 
 def images_command(arguments: argparse.Namespace) -> int:
-    """Build or push the component images, or write images.json."""
-    components = arguments.component or list(images.COMPONENTS)
-    if unknown := set(components) - set(images.COMPONENTS):
-        raise UsageError(f"{', '.join(sorted(unknown))}: expected components among {', '.join(images.COMPONENTS)}")
-    say = Console().line
+    """Build, push or list the component images, or write images.json."""
+    stages: list[str] = arguments.stage or list(images.STAGES)
+    if unknown := set(stages) - set(images.STAGES):
+        raise UsageError(f"{', '.join(sorted(unknown))}: expected images among {', '.join(images.STAGES)}")
+    console = Console()
     if arguments.action_name == "digests":
-        for component, digest in images.write_digests().items():
-            print(f"{component:<11} {digest}")
+        for stage, digest in images.write_digests(stages).items():
+            print(f"{stage:<11} {digest}")
         print(f"wrote {images.DIGESTS_PATH}; `alexnet compile` puts them into pipeline.yaml")
         return 0
-    for component in components:
+    for stage in stages:
         start = time.monotonic()
-        {"build": images.build, "push": images.push}[arguments.action_name](component, say)
-        say(f"{component:<11} {arguments.action_name} done in {runlog.format_seconds(time.monotonic() - start)}")
+        if arguments.action_name == "sbom":
+            print(images.write_sbom(stage))
+            continue
+        {"build": images.build, "push": images.push}[arguments.action_name](stage, console)
+        console.line(f"{stage:<11} {arguments.action_name} done in {runlog.format_seconds(time.monotonic() - start)}")
     return 0
 
 
@@ -210,20 +219,23 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--json", action="store_true", help="print one JSON object at the end")
     run.set_defaults(action=run_command)
     again = commands.add_parser("rerun", help="run one task of a past run again", allow_abbrev=False)
-    again.add_argument("run", metavar="RUN", help="run id, or the path of a run folder")
-    again.add_argument("task", metavar="TASK", help="name of the task")
+    again.add_argument("run", metavar="RUN", help="run id, the path of a run folder, or the path of a task.json")
+    again.add_argument("task", metavar="TASK", nargs="?", default="", help="name of the task; not with a task.json")
     again.add_argument("--root", default=DEFAULT_ROOT, help="the root that the run used (default %(default)s)")
-    again.add_argument("--runner", choices=["process", "docker"], default="docker", help="default %(default)s")
+    again.add_argument("--runner", choices=["process", "docker"], default="", help="default: what the run used")
     again.add_argument("--image", default="", metavar="REF", help="another image than the recorded one")
     again.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="change a task parameter")
+    again.add_argument("--gpus", type=int, metavar="N", help="GPUs that it may use: the task's parameter of that name")
     again.add_argument("--shell", action="store_true", help="open a shell in the container instead, all mounted")
     again.set_defaults(action=rerun_command)
     compiling = commands.add_parser("compile", help="make pipeline.yaml from the graph", allow_abbrev=False)
     compiling.add_argument("--check", action="store_true", help="only say whether the committed file is up to date")
     compiling.set_defaults(action=compile_command)
-    building = commands.add_parser("images", help="build or push the component images", allow_abbrev=False)
-    building.add_argument("action_name", metavar="ACTION", choices=["build", "push", "digests"], help="%(choices)s")
-    building.add_argument("component", nargs="*", metavar="COMPONENT", help="which (default: all)")
+    building = commands.add_parser("images", help="build, push or list the component images", allow_abbrev=False)
+    building.add_argument(
+        "action_name", metavar="ACTION", choices=["build", "push", "digests", "sbom"], help="%(choices)s"
+    )
+    building.add_argument("stage", nargs="*", metavar="COMPONENT", help="which, and train-gpu (default: all)")
     building.set_defaults(action=images_command)
     commands.add_parser("sample", help="draw a small release in the layout of ILSVRC-2010", add_help=False)
     commands.add_parser("describe", help="print a recipe's layers, parameters and operations", add_help=False)

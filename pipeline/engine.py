@@ -22,6 +22,13 @@ from pipeline.console import Console
 from pipeline.ir import Task
 
 GRACE_SECONDS = 60
+# What storage needs to know, and what the last bits of numbers depend on.
+PASSED_ON = (
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "STORAGE_EMULATOR_HOST",
+    "OPENBLAS_CORETYPE",
+    "TF_ENABLE_ONEDNN_OPTS",
+)
 SOURCE_DIR = Path(__file__).parents[1]
 
 
@@ -32,8 +39,8 @@ class Engine(Protocol):
         """Return what the cache knows a task's code by."""
         ...
 
-    def execute(self, task: Task, words: list[str], log_path: Path, console: Console) -> tuple[int, str]:
-        """Run a task's command.
+    def execute(self, task: Task, words: list[str], log_path: Path, console: Console, gpus: int) -> tuple[int, str]:
+        """Run a task's command; `gpus` are how many it may use.
 
         Returns:
             Exit code and the message of the last error that it logged.
@@ -72,7 +79,7 @@ class ProcessEngine:
     def identity(self, task: Task) -> str:
         return code_digest(task.component)
 
-    def execute(self, task: Task, words: list[str], log_path: Path, console: Console) -> tuple[int, str]:
+    def execute(self, task: Task, words: list[str], log_path: Path, console: Console, gpus: int) -> tuple[int, str]:
         return self.call(task.name, words, log_path, console)
 
     def call(self, name: str, words: list[str], log_path: Path, console: Console) -> tuple[int, str]:
@@ -108,71 +115,89 @@ class ProcessEngine:
 
 
 class DockerEngine:
-    """One container per task, of the image that pipeline.yaml names, as this user and without a network.
+    """One container per task, of the image that the task names, as this user, on a read-only disk.
 
     Args:
-        mounts: folders that the tasks see under the same path, and whether they may write there.
+        mounts: folders and files that the tasks see under the same path, and whether they may write there.
         network: docker network mode; `none` when all data is local.
-        num_gpus: GPUs given to each container that asks for some.
     """
 
-    def __init__(self, mounts: dict[Path, bool], network: str, num_gpus: int) -> None:
-        from docker import errors, types
-
-        self._errors = errors
+    def __init__(self, mounts: dict[Path, bool], network: str) -> None:
         self._client = images.client()
-        self._options: dict[str, Any] = {
-            "mounts": [
-                types.Mount(str(path), str(path), type="bind", read_only=not writable)
-                for path, writable in mounts.items()
-            ],
-            "network_mode": network,
-            "user": f"{os.getuid()}:{os.getgid()}",
-            "environment": {"ALEXNET_LOG": "json"},
-            "shm_size": "2g",
-            "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges"],
-            "device_requests": [types.DeviceRequest(count=num_gpus, capabilities=[["gpu"]])] if num_gpus else [],
-        }
+        self._network = network
+        self._user = f"{os.getuid()}:{os.getgid()}"
+        self._environment = {"ALEXNET_LOG": "json"} | {n: os.environ[n] for n in PASSED_ON if n in os.environ}
+        key = self._environment.get("GOOGLE_APPLICATION_CREDENTIALS")
+        self._mounts = ({Path(key): False} if key else {}) | mounts
 
     def identity(self, task: Task) -> str:
+        from docker.errors import ImageNotFound
+
         try:
             return str(self._client.images.get(task.image).id)
-        except self._errors.ImageNotFound:
+        except ImageNotFound:
             raise UsageError(
-                f"{task.image}: no such image here. Build it with `alexnet images build {task.component}`"
+                f"{task.image}: no such image here. Build it with `alexnet images build`, or name another one"
             ) from None
 
-    def shell(self, task: Task, words: list[str]) -> int:
+    def shell(self, task: Task, words: list[str], gpus: int) -> int:
         """Open a shell in a task's container, everything mounted; the task's own command is printed first.
 
         Returns:
             The exit code of the shell.
         """
-        options = ["--user", self._options["user"], "--network", self._options["network_mode"], "--workdir", "/app"]
-        for mount in self._options["mounts"]:
-            read_only = ",readonly" if mount["ReadOnly"] else ""
-            options += ["--mount", f"type=bind,source={mount['Source']},target={mount['Target']}{read_only}"]
-        if self._options["device_requests"]:
-            options += ["--gpus", "all"]
+        options = ["--user", self._user, "--network", self._network, "--cap-drop", "ALL"]
+        for path, writable in self._mounts.items():
+            options += ["--mount", f"type=bind,source={path},target={path}" + ("" if writable else ",readonly")]
+        for name, value in self._environment.items():
+            options += ["--env", f"{name}={value}"]
+        options += ["--gpus", str(gpus)] if gpus else []
+        options += ["--tty"] if sys.stdin.isatty() else []
         sys.stderr.write(f"the task's command: {shlex.join(words)}\n")
-        command = ["docker", "run", "--rm", "--interactive", *(["--tty"] if sys.stdin.isatty() else []), *options]
-        return subprocess.call([*command, "--entrypoint", "sh", task.image])
+        sys.stderr.flush()
+        return subprocess.call(["docker", "run", "--rm", "--interactive", *options, "--entrypoint", "sh", task.image])
 
-    def execute(self, task: Task, words: list[str], log_path: Path, console: Console) -> tuple[int, str]:
-        container = self._client.containers.create(task.image, words[1:], entrypoint=words[:1], **self._options)
-        try:
-            container.start()
-            lines = _lines(container.logs(stream=True, follow=True))
-            last_error = follow(task.name, lines, log_path, console)
-            # The container is kept until its exit code is read: one that is gone tells nothing.
-            return int(container.wait()["StatusCode"]), last_error
-        except KeyboardInterrupt:
-            console.line(f"{task.name:<11} stopping")
-            container.stop(timeout=GRACE_SECONDS)
-            raise _stopped(task.name) from None
-        finally:
-            container.remove(force=True)
+    def _create(self, task: Task, words: list[str], gpus: int) -> Any:
+        from docker import types
+
+        mounts = [
+            types.Mount(str(path), str(path), type="bind", read_only=not writable)
+            for path, writable in self._mounts.items()
+        ]
+        # Temporary files on disk rather than in memory: whatever comes from an object store is staged there.
+        mounts.append(types.Mount("/tmp", None, type="volume"))
+        return self._client.containers.create(
+            task.image,
+            words[1:],
+            entrypoint=words[:1],
+            mounts=mounts,
+            read_only=True,
+            network_mode=self._network,
+            user=self._user,
+            environment=self._environment,
+            shm_size="2g",
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            device_requests=[types.DeviceRequest(count=gpus, capabilities=[["gpu"]])] if gpus else [],
+        )
+
+    def execute(self, task: Task, words: list[str], log_path: Path, console: Console, gpus: int) -> tuple[int, str]:
+        with images.engine_errors(task.name):
+            storage.make_parent(log_path)
+            container = self._create(task, words, gpus)
+            try:
+                container.start()
+                lines = _lines(container.logs(stream=True, follow=True))
+                last_error = follow(task.name, lines, log_path, console)
+                # The container is kept until its exit code is read: one that is gone tells nothing.
+                return int(container.wait()["StatusCode"]), last_error
+            except KeyboardInterrupt:
+                console.line(f"{task.name:<11} stopping; once more to kill it")
+                container.stop(timeout=GRACE_SECONDS)
+                log_path.write_bytes(container.logs())  # with what it said while it ended
+                raise _stopped(task.name) from None
+            finally:
+                container.remove(force=True, v=True)
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterable[bytes]:

@@ -17,9 +17,10 @@ from pipeline import resources
 from pipeline.component import container_component
 from pipeline.images import image
 
-ingest, statistics, train, evaluate = (
-    container_component(contract, image(contract.NAME)) for contract in (Ingest, Statistics, Train, Evaluate)
+ingest, statistics, evaluate = (
+    container_component(contract, image(contract.NAME)) for contract in (Ingest, Statistics, Evaluate)
 )
+train = container_component(Train, image("train-gpu"))
 
 
 @dsl.pipeline(name="alexnet")

@@ -1,28 +1,69 @@
-"""The component images: which one a component runs in, and how they are built and pushed through the docker SDK.
+"""The component images: which one a component runs in; how they are built, pushed and listed, by the docker SDK.
 
-`images.json` maps components to digests of pushed images. Where it is there, `compile` writes them into
+`images.json` maps stages to digests of pushed images. Where it is there, `compile` writes them into
 pipeline.yaml, so that no mutable tag reaches a cluster.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from components.shared import storage
 from components.shared.errors import AlexNetError, UsageError
+from pipeline.cache import code_digest
+from pipeline.console import Console
 
 VERSION = "0.1.0"
 SOURCE_DIR = Path(__file__).parents[1]
 DIGESTS_PATH = SOURCE_DIR / "images.json"
-COMPONENTS = ("sample", "ingest", "statistics", "train", "evaluate")
+SBOM_DIR = SOURCE_DIR / "build" / "sbom"
+# In the order of docker/Dockerfile; train-gpu is train with the CUDA libraries.
+STAGES = ("sample", "evaluate", "ingest", "train", "statistics", "train-gpu")
+
+# Runs inside an image: what its Python sees, and what the base image's package manager put there.
+LIST_PACKAGES = """
+import importlib.metadata, json, pathlib, re
+python = sorted({(d.metadata["Name"], d.version) for d in importlib.metadata.distributions()})
+entries = pathlib.Path("/var/lib/dpkg/status").read_text().split("\\n\\n")
+fields = [dict(re.findall(r"^(Package|Version|Architecture): (.*)$", entry, re.M)) for entry in entries]
+debian = sorted((f["Package"], f["Version"], f["Architecture"]) for f in fields if len(f) == 3)
+print(json.dumps({"python": python, "debian": debian}))
+"""
 
 
-def tag(component: str) -> str:
-    """Return the tag of a component's image: `alexnet/<component>:<version>`, in ALEXNET_REGISTRY if that is set."""
+def tag(stage: str) -> str:
+    """Return the tag of a stage's image: `alexnet/<stage>:<version>`, in ALEXNET_REGISTRY if that is set."""
     registry = os.environ.get("ALEXNET_REGISTRY", "")
-    return f"{registry}{'/' if registry else ''}alexnet/{component}:{VERSION}"
+    return f"{registry}{'/' if registry else ''}alexnet/{stage}:{VERSION}"
+
+
+def image(stage: str) -> str:
+    """Return the image reference for pipeline.yaml: the digest in images.json, or the tag where there is none."""
+    digests = json.loads(storage.read_bytes(str(DIGESTS_PATH))) if DIGESTS_PATH.is_file() else {}
+    return digests.get(stage, tag(stage))
+
+
+def without_gpus(reference: str) -> str:
+    """Return the image that does on CPUs what another does: that of train in place of train-gpu's."""
+    return image("train") if "alexnet/train-gpu" in reference else reference
+
+
+@contextlib.contextmanager
+def engine_errors(what: str) -> Iterator[None]:
+    """Turn a refusal of the docker engine into an error that says what was asked of it."""
+    from docker.errors import DockerException
+
+    try:
+        yield
+    except DockerException as error:
+        reason = getattr(error, "explanation", None) or str(error)
+        if "capabilities: [[gpu]]" in reason:
+            reason += ". It has no GPU or no NVIDIA container toolkit; gpus=0 uses the CPU"
+        raise AlexNetError(f"{what}: the docker engine refuses: {reason}") from error
 
 
 def client() -> Any:
@@ -31,9 +72,8 @@ def client() -> Any:
     Raises:
         AlexNetError: none answers.
     """
-    from docker.errors import DockerException
-
     import docker
+    from docker.errors import DockerException
 
     try:
         result = docker.from_env(timeout=600)
@@ -43,26 +83,35 @@ def client() -> Any:
     return result
 
 
-def _follow(component: str, events: Iterator[dict[str, Any]], say: Callable[[str], None]) -> None:
-    """Report the events of a build or push.
+def _follow(stage: str, events: Iterator[dict[str, Any]], console: Console) -> None:
+    """Report the events of a build or push: its steps, and how much of the layers has gone.
 
     Raises:
         AlexNetError: the engine reported a failure.
     """
+    layers: dict[str, tuple[int, int]] = {}
     for event in events:
         if "error" in event:
-            raise AlexNetError(f"{component}: {event['error'].strip()}")
+            raise AlexNetError(f"{stage}: {event['error'].strip()}")
         text = event.get("stream", "").strip()
         if text.startswith(("Step ", "Successfully")):
-            say(f"{component:<11} {text}")
+            console.line(f"{stage:<11} {text}")
+        if progress := event.get("progressDetail"):
+            layers[event["id"]] = (progress.get("current", 0), progress.get("total", 0))
+            done, total = (sum(sizes) / 1e6 for sizes in zip(*layers.values(), strict=True))
+            console.status(stage, f"{event['status'].lower()} {done:.0f} of {max(done, total):.0f} MB")
 
 
-def build(component: str, say: Callable[[str], None]) -> str:
-    """Build the image of a component.
+def _revision() -> str:
+    """Return the commit that is built, with `-dirty` when the tree differs from it; empty outside of a checkout."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(command, cwd=SOURCE_DIR, capture_output=True, text=True, check=False).stdout.strip()
+    return ""
 
-    Args:
-        component: a component, or a stage of docker/Dockerfile such as `train-gpu`.
-        say: called with one line per step.
+
+def build(stage: str, console: Console) -> str:
+    """Build the image of a stage of docker/Dockerfile.
 
     Returns:
         The image id.
@@ -71,36 +120,46 @@ def build(component: str, say: Callable[[str], None]) -> str:
         AlexNetError: the build failed, or no engine answers.
     """
     engine = client()
-    arguments = {"BASE_IMAGE": os.environ["BASE_IMAGE"]} if "BASE_IMAGE" in os.environ else {}
-    events = engine.api.build(
-        path=str(SOURCE_DIR),
-        dockerfile="docker/Dockerfile",
-        target=component,
-        tag=tag(component),
-        buildargs=arguments,
-        network_mode="host",
-        rm=True,
-        decode=True,
-    )
-    _follow(component, events, say)
-    return str(engine.images.get(tag(component)).id)
+    arguments = {
+        "VERSION": VERSION,
+        "REVISION": _revision(),
+        "SOURCE": os.environ.get("ALEXNET_SOURCE", ""),
+        "CODE": code_digest(stage),
+    }
+    if base := os.environ.get("BASE_IMAGE"):
+        arguments["BASE_IMAGE"] = base
+    with engine_errors(f"{stage}: build"):
+        events = engine.api.build(
+            path=str(SOURCE_DIR),
+            dockerfile="docker/Dockerfile",
+            target=stage,
+            tag=tag(stage),
+            buildargs=arguments,
+            network_mode="host",
+            rm=True,
+            decode=True,
+        )
+        _follow(stage, events, console)
+        return str(engine.images.get(tag(stage)).id)
 
 
-def push(component: str, say: Callable[[str], None]) -> None:
-    """Push the image of a component to its registry.
+def push(stage: str, console: Console) -> None:
+    """Push the image of a stage to its registry.
 
     Raises:
         AlexNetError: the push failed, for instance for want of the image, or no engine answers.
     """
-    repository, _, version = tag(component).rpartition(":")
-    _follow(component, client().images.push(repository, version, stream=True, decode=True), say)
+    repository, _, version = tag(stage).rpartition(":")
+    engine = client()
+    with engine_errors(f"{stage}: push"):
+        _follow(stage, engine.images.push(repository, version, stream=True, decode=True), console)
 
 
-def write_digests() -> dict[str, str]:
-    """Write images.json from the pushed images that this engine knows.
+def write_digests(stages: Sequence[str]) -> dict[str, str]:
+    """Write into images.json the digests of pushed images; those of other stages stay.
 
     Returns:
-        Reference by digest of each component.
+        Reference by digest of each stage.
 
     Raises:
         UsageError: an image was never pushed.
@@ -109,21 +168,51 @@ def write_digests() -> dict[str, str]:
 
     engine = client()
     digests = {}
-    for component in COMPONENTS:
-        repository = tag(component).rpartition(":")[0]
+    for stage in stages:
+        repository = tag(stage).rpartition(":")[0]
         try:
-            known = engine.images.get(tag(component)).attrs["RepoDigests"]
+            known = engine.images.get(tag(stage)).attrs["RepoDigests"]
         except ImageNotFound:
             known = []
         matching = [digest for digest in known if digest.startswith(repository + "@")]
         if not matching:
-            raise UsageError(f"{tag(component)}: has no digest. Push it with `alexnet images push {component}`")
-        digests[component] = matching[0]
-    storage.write_text(DIGESTS_PATH, json.dumps(digests, indent=1) + "\n")
+            raise UsageError(f"{tag(stage)}: has no digest. Push it with `alexnet images push {stage}`")
+        digests[stage] = matching[0]
+    before = json.loads(storage.read_bytes(str(DIGESTS_PATH))) if DIGESTS_PATH.is_file() else {}
+    storage.write_text(DIGESTS_PATH, json.dumps(before | digests, indent=1) + "\n")
     return digests
 
 
-def image(component: str) -> str:
-    """Return the image reference for pipeline.yaml: the digest in images.json, or the tag where there is none."""
-    digests = json.loads(storage.read_bytes(str(DIGESTS_PATH))) if DIGESTS_PATH.is_file() else {}
-    return digests.get(component, tag(component))
+def write_sbom(stage: str) -> Path:
+    """Write the CycloneDX list of what an image holds, asked of the image itself: Python and Debian packages.
+
+    Returns:
+        The file's path. The same image gives the same bytes.
+
+    Raises:
+        AlexNetError: there is no such image, or no engine answers.
+    """
+    engine = client()
+    with engine_errors(tag(stage)):
+        text = engine.containers.run(
+            tag(stage), ["-c", LIST_PACKAGES], entrypoint=["python"], network_mode="none", remove=True
+        )
+        image_id = engine.images.get(tag(stage)).id
+    packages = json.loads(text)
+    purls = [f"pkg:pypi/{name.lower().replace('_', '-')}@{version}" for name, version in packages["python"]]
+    purls += [f"pkg:deb/debian/{name}@{version}?arch={arch}" for name, version, arch in packages["debian"]]
+    components = [
+        {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
+        for purl, (name, version, *_) in zip(purls, [*packages["python"], *packages["debian"]], strict=True)
+    ]
+    described = {"type": "container", "name": f"alexnet/{stage}", "version": f"{VERSION} {image_id}"}
+    bom = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {"component": described},
+        "components": components,
+    }
+    path = SBOM_DIR / f"{stage}.cdx.json"
+    storage.write_text(path, json.dumps(bom, indent=1) + "\n")
+    return path

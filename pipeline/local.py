@@ -64,6 +64,10 @@ class Step:
         """Where each output artifact goes."""
         return {n: self.folder / f"{n}{SUFFIXES.get(kind, '.json')}" for n, kind in self.task.outputs.items()}
 
+    @property
+    def gpus(self) -> int:
+        return int(self.parameters.get("gpus", 0))
+
     def executor_input(self) -> dict[str, Any]:
         """Build what Kubeflow would pass as `{{$}}`."""
 
@@ -135,7 +139,7 @@ def perform(step: Step, engine: Engine, cache: Cache | None, console: Console) -
             outputs = adopt(hit, step.paths)
         else:
             console.status(task.name, "starting")
-            record["exit_code"], last_error = engine.execute(task, record["command"], step.log_path, console)
+            record["exit_code"], last_error = engine.execute(task, record["command"], step.log_path, console, step.gpus)
             outputs = step.collect(record["exit_code"], last_error)
             if cache:
                 cache.put(key, CacheEntry(run_id=step.run_id, outputs=outputs))

@@ -39,7 +39,7 @@ def block(contract: type[Contract]) -> str:
         f"{contract.__doc__}",
         "",
         "```sh",
-        " \\\n".join([f'docker run --rm --user "$(id -u)" -v /data:/data {tag(contract.NAME)}', *required]),
+        " \\\n".join([f'docker run --rm --user "$(id -u):$(id -g)" -v /data:/data {tag(contract.NAME)}', *required]),
         "```",
         "",
         "| flag | default | meaning |",

@@ -13,7 +13,7 @@ from typing import Any
 from components.shared import storage
 from components.shared.errors import DataError, UsageError
 from pipeline import ir
-from pipeline.cache import Output, describe
+from pipeline.cache import Output, base_uri, describe, lost_files
 from pipeline.ir import Task
 from pipeline.local import Step
 
@@ -22,29 +22,44 @@ def find(run: str, task: str, home: Path) -> dict[str, Any]:
     """Read the record of a task of a past run.
 
     Args:
-        run: run id, or the path of a run folder.
-        task: name of the task.
+        run: run id, the path of a run folder, or the path of a task.json.
+        task: name of the task; it may be empty with a task.json.
         home: local folder that holds `runs/`.
 
     Raises:
+        DataError: the file is no record of a task.
         UsageError: there is no such run or task.
     """
     run_dir = Path(run) if Path(run).is_dir() else home / "runs" / run
-    path = run_dir / task / "task.json"
+    path = Path(run) if Path(run).is_file() else run_dir / task / "task.json"
     if not path.is_file():
         known = sorted(p.parent.name for p in run_dir.glob("*/task.json"))
         what = f"its tasks are {', '.join(known)}" if known else f"no run folder {run_dir}"
-        raise UsageError(f"run {run}, task {task}: not found; {what}. Name a run with --root, or its folder")
-    return read(path.parent)
+        raise UsageError(
+            f"run {run}, task {task}: not found; {what}. Name a run with --root, its folder, or a task.json"
+        )
+    record = read(path)
+    if task and record["task"]["name"] != task:
+        raise UsageError(f"{path}: is of task {record['task']['name']}, not {task}")
+    return record
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """Read the task.json of a folder."""
-    return json.loads(storage.read_bytes(str(folder / "task.json")))
+def read(path: Path) -> dict[str, Any]:
+    """Read a task.json.
+
+    Raises:
+        DataError: the file is something else.
+    """
+    try:
+        record = json.loads(storage.read_bytes(str(path)))
+        Task(**record["task"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not the record of a task ({error!r}). Expected the task.json of a run") from error
+    return record
 
 
 def check_inputs(inputs: dict[str, Output]) -> None:
-    """Verify that the inputs are the very files of the past run.
+    """Verify that the inputs are the very artifacts of the past run; the task itself checks the bytes of their files.
 
     Raises:
         DataError: one is missing or was changed; names it.
@@ -55,24 +70,41 @@ def check_inputs(inputs: dict[str, Output]) -> None:
             raise DataError(f"input {name}: {path} is gone. Rerun the task that made it first")
         if describe(path, {})["digest"] != recorded["digest"]:
             raise DataError(f"input {name}: {path} is not what the run used (digest differs). Restore it, or run again")
+        if lost := lost_files(path):
+            raise DataError(f"input {name}: {lost[0]} is gone or of another size. Rerun the task that made it first")
+
+
+def places(step: Step) -> dict[str, bool]:
+    """List the URIs that a rerun needs, and whether it writes there: its folder and root, its inputs, its release."""
+    needed = {str(Path(recorded["path"]).parent): False for recorded in step.inputs.values()}
+    needed |= {uri: False for recorded in step.inputs.values() if (uri := base_uri(Path(recorded["path"])))}
+    if "release_uri" in step.parameters:
+        needed[str(step.parameters["release_uri"])] = False
+    if "root_uri" in step.parameters:
+        needed[str(step.parameters["root_uri"])] = True
+    return needed | {str(step.folder): True}
+
+
+def _label(code: str) -> str:
+    return f"image {code[:19]}" if code.startswith("sha256:") else f"sources {code[:12]}"
 
 
 def differences(record: dict[str, Any], again: dict[str, Any]) -> list[str]:
-    """Say, a line each, what differs between two records of a task: parameters, code, outputs and their numbers."""
+    """Say, a line each, how two records of a task differ: parameters, code, outputs and their numbers."""
     lines = [
         f"parameter {name}: {record['parameters'].get(name)} -> {value}"
         for name, value in again["parameters"].items()
         if name != "root_uri" and record["parameters"].get(name) != value
-    ]
-    if again["code"] != record["code"]:
-        lines.append(f"code: {record['code'][:19]} -> {again['code'][:19]}")
+    ] or ["parameters: the same"]
+    before, after = _label(record["code"]), _label(again["code"])
+    lines.append(f"code: {before} -> {after}" if record["code"] != again["code"] else f"code: the same, {after}")
     for name, output in again["outputs"].items():
-        before = record["outputs"].get(name, {"digest": "", "metadata": {}})
-        lines.append(f"output {name}: {'the same' if before['digest'] == output['digest'] else 'differs'}")
+        original = record["outputs"].get(name, {"digest": "", "metadata": {}})
+        lines.append(f"output {name}: {'the same' if original['digest'] == output['digest'] else 'differs'}")
         lines += [
-            f"  {key}: {before['metadata'].get(key)} -> {value}"
+            f"  {key}: {original['metadata'].get(key)} -> {value}"
             for key, value in output["metadata"].items()
-            if before["metadata"].get(key) != value and isinstance(value, int | float)
+            if original["metadata"].get(key) != value and isinstance(value, int | float)
         ]
     return lines
 
@@ -90,8 +122,11 @@ def prepare(record: dict[str, Any], given: list[str], image: str, home: Path) ->
         DataError: an input is missing or was changed.
         UsageError: a parameter is unknown, ill-typed or out of range.
     """
-    check_inputs(record["inputs"])
-    task = Task(**{**record["task"], "image": image or record["task"]["image"]})
+    # A task that ran in docker recorded its image by digest; that very image runs again.
+    recorded = record["code"] if record["code"].startswith("sha256:") else record["task"]["image"]
+    task = Task(**{**record["task"], "image": image or recorded})
     folder = home / "reruns" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}-{task.name}"
-    parameters = record["parameters"] | {"root_uri": str(folder / "root")} | ir.parse_parameters(task.types, given)
+    root = {"root_uri": str(folder / "root")} if "root_uri" in task.types else {}
+    parameters = record["parameters"] | root | ir.parse_parameters(task.types, given)
+    check_inputs(record["inputs"])
     return Step(f"{record['run_id']} rerun", task, folder, parameters, record["inputs"])

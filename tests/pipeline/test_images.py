@@ -1,0 +1,46 @@
+"""Image references, and what is said where no engine answers."""
+
+import json
+
+from conftest import alexnet
+
+from pipeline import images, ir
+
+
+def test_the_cluster_trains_with_the_gpu_image_and_a_laptop_without():
+    named = {task.name: task.image for task in ir.load().tasks}
+    assert named["train"] == images.image("train-gpu")
+    assert images.without_gpus(named["train"]) == images.image("train")
+    assert images.without_gpus(named["evaluate"]) == named["evaluate"]
+    by_digest = "registry.example.org/me/alexnet/train-gpu@sha256:" + "0" * 64
+    assert images.without_gpus(by_digest) == images.image("train")
+
+
+def test_a_digest_takes_the_place_of_a_tag(tmp_path, monkeypatch):
+    digests = {"train-gpu": "registry.example.org/alexnet/train-gpu@sha256:" + "0" * 64}
+    (tmp_path / "images.json").write_text(json.dumps(digests))
+    monkeypatch.setattr(images, "DIGESTS_PATH", tmp_path / "images.json")
+    assert images.image("train-gpu") == digests["train-gpu"]
+    assert images.image("train") == images.tag("train")
+
+
+def test_a_registry_is_part_of_the_tag(monkeypatch):
+    monkeypatch.setenv("ALEXNET_REGISTRY", "registry.example.org/me")
+    assert images.tag("ingest") == f"registry.example.org/me/alexnet/ingest:{images.VERSION}"
+
+
+def test_an_unknown_image_is_a_usage_error():
+    done = alexnet("images", "build", "trian")
+    assert done.returncode == 2
+    assert "train-gpu" in done.stderr
+
+
+def test_no_engine_is_said_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release" / "x").write_text("")
+    arguments = ["run", "--runner", "docker", "--release", tmp_path / "release", "--root", tmp_path / "root"]
+    for words in (arguments, ["images", "build", "sample"], ["images", "sbom", "sample"]):
+        done = alexnet(*words)
+        assert done.returncode == 1
+        assert "no docker engine answers" in done.stderr.splitlines()[-1]
