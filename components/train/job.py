@@ -152,8 +152,7 @@ def train_and_publish(
         )
     )
     # ---- publish ----
-    weights = {name: variable.numpy() for name, variable in model.parameters().items()}
-    weights["mean_image"] = mean_image.astype(np.float32)
+    weights = {name: variable.numpy() for name, variable in model.parameters().items()} | {"mean_image": mean_image}
     files = {
         "weights.safetensors": safetensors.numpy.save(weights),
         "history.jsonl": "".join(json.dumps(entry) + "\n" for entry in state.history).encode(),
