@@ -75,6 +75,21 @@ def account(
     return sorted(rows.values(), key=lambda row: row.filename), shard_records
 
 
+def duplicates(rows: list[Row]) -> list[tuple[str, int, int]]:
+    """Count images with the bytes of another one of their split: placeholders that no patch replaced look like that.
+
+    Returns:
+        For each split: name, number of contents that occur more than once, number of images with such content.
+    """
+    found = []
+    for split in dict.fromkeys(row.split for row in rows):
+        repeated = [
+            n for n in Counter(row.sha256 for row in rows if row.split == split and row.sha256).values() if n > 1
+        ]
+        found.append((split, len(repeated), sum(repeated)))
+    return found
+
+
 def class_entries(kit: Devkit, chosen: Subset, rows: list[Row]) -> list[manifest.ClassEntry]:
     """Describe the kept classes, with the counts of their usable images.
 

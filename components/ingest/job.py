@@ -175,6 +175,9 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
         for record in shard_records:
             files[record["name"]] = manifest.FileEntry(num_bytes=record["num_bytes"], sha256=record["sha256"])
     classes = accounting.class_entries(kit, chosen, rows)
+    for split, num_contents, num_images in accounting.duplicates(rows):
+        if num_contents:
+            log.warning("images with the same bytes", split=split, num_contents=num_contents, num_images=num_images)
 
     # ---- publish it
     table = accounting.images_tsv(rows)

@@ -15,9 +15,13 @@ from scipy.sparse import csr_array
 from components.shared.records import IMAGE_SIZE
 
 RESIZE = "shorter side 256 rounded, centre crop at floor offset, exact area average down, cv2 INTER_CUBIC up"
-STRIP_ROWS = 64  # rows of the result that are made at once: a strip of a photograph stays in the cache
+STRIP_ROWS = 128  # rows of the result that are made at once; fewer for images above a million pixels,
+STRIP_PIXELS = STRIP_ROWS << 20  # so that the float32 copy of a strip stays small
 
 cv2.setNumThreads(0)  # the parallelism is over shards
+# glibc gives freed memory back to the kernel above a threshold that follows the largest block freed so far. Without
+# this block every image pays hundreds of page faults for its buffers, which cost as much as the resize.
+np.empty(31 << 20, np.uint8)
 
 
 def resized_size(height: int, width: int) -> tuple[int, int]:
@@ -58,12 +62,13 @@ def _area_strips(num_pixels: int, num_resized: int, num_rows: int) -> tuple[_Str
 
 
 def _shrink(image_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Average areas, rows first, as two sparse products: a third of the time of cv2 INTER_AREA, same pixels."""
+    """Average areas, rows first, as two sparse products: less than half the time of cv2 INTER_AREA, same pixels."""
     (columns,) = _area_strips(image_HWC.shape[1], width, IMAGE_SIZE)
     num_columns = columns.stop - columns.first
     result_HWC = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    num_rows = min(STRIP_ROWS, max(1, STRIP_PIXELS // (image_HWC.shape[0] * image_HWC.shape[1])))
     row = 0
-    for strip in _area_strips(image_HWC.shape[0], height, STRIP_ROWS):
+    for strip in _area_strips(image_HWC.shape[0], height, num_rows):
         source_HWC = image_HWC[strip.first : strip.stop, columns.first : columns.stop].astype(np.float32)
         rows_KWC = (strip.weights @ source_HWC.reshape(len(source_HWC), -1)).reshape(-1, num_columns, 3)
         turned_WKC = cv2.transpose(rows_KWC)  # a sparse product runs along the first axis

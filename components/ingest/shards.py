@@ -104,11 +104,11 @@ def read_record(task: Task, settings: Settings) -> dict[str, Any] | None:
         DataError: the shard is not what its record says.
     """
     uri = storage.join(settings.base_uri, f"{task.name}.json")
-    if not storage.exists(uri):
+    shard_uri = storage.join(settings.base_uri, task.name)
+    if not storage.exists(uri) or not storage.exists(shard_uri):  # a lost shard is made again, to the same bytes
         return None
     record = json.loads(storage.read_bytes(uri))
-    shard_uri = storage.join(settings.base_uri, task.name)
-    if not storage.exists(shard_uri) or storage.sha256(shard_uri) != record["sha256"]:
+    if storage.sha256(shard_uri) != record["sha256"]:
         raise DataError(f"{shard_uri}: does not match its record {task.name}.json. Remove both and run again")
     return record
 
@@ -255,6 +255,8 @@ def write_all(tasks: list[Task], settings: Settings, runner: str, runner_options
     finally:  # not Thread.join: interrupted once, it takes the thread for finished
         _shared.stop.set()
         finished.wait()
-    if _shared.failures:
-        failure = _shared.failures[0]
+    failures = _shared.failures
+    _shared.reset(None)
+    if failures:
+        failure = failures[0]
         raise failure if isinstance(failure, AlexNetError) else _unwrap(failure)

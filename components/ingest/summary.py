@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import islice
 
-from components.ingest.accounting import Row
+from components.ingest.accounting import Row, duplicates
 from components.shared.manifest import Manifest
 
 MAX_CLASSES = 50
@@ -36,6 +36,8 @@ def markdown(dataset: Manifest, rows: list[Row]) -> str:
         for name, entry in content["splits"].items()
     ]
     lines += _table(header, splits, len(splits))
+    lines += ["## Images with the same bytes", ""]
+    lines += _table(["split", "contents found more than once", "images"], duplicates(rows), len(content["splits"]))
     lines += ["## Classes", ""]
     keys = ("label", "ilsvrc_id", "wnid", "words", "num_train", "num_validation", "num_test")
     header = ["label", "ILSVRC2010_ID", "WNID", "words", "train", "validation", "test"]

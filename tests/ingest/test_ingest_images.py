@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from components.ingest import images
+from components.ingest import images, resize
 
 DIRTY_DIR = Path(__file__).parents[2].parent / "shared" / "data" / "dirty-images"
 
@@ -49,12 +49,12 @@ def test_awkward_file_is_decoded_or_refused_as_its_manifest_says(row):
     if row["expected"] == "either":
         assert "+".join(decoded.repairs) == EITHER[row["file"]]
     if row["resized_wh"]:
-        height, width = images.resized_size(*decoded.image_HWC.shape[:2])
+        height, width = resize.resized_size(*decoded.image_HWC.shape[:2])
         expected_wh = [int(n) for n in row["resized_wh"].split("x")]
         assert np.abs(np.subtract(expected_wh, (width, height))).max() <= 1
         expected_rgb = [float(x) for x in row["mean_rgb"].split(",")]
         np.testing.assert_allclose(decoded.image_HWC.mean(axis=(0, 1)), expected_rgb, atol=3)
-    assert images.resize(decoded.image_HWC).shape == (256, 256, 3)
+    assert resize.resize(decoded.image_HWC).shape == (256, 256, 3)
 
 
 @pytest.mark.parametrize(
@@ -71,30 +71,30 @@ def test_awkward_file_is_decoded_or_refused_as_its_manifest_says(row):
     ],
 )
 def test_size_after_resize(size, resized):
-    assert images.resized_size(*size) == resized
+    assert resize.resized_size(*size) == resized
 
 
 @settings(derandomize=True, deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 5000))
 def test_shorter_side_becomes_256_and_the_other_keeps_the_shape(height, width):
-    new = images.resized_size(height, width)
+    new = resize.resized_size(height, width)
     assert min(new) == 256
     assert (new[0] <= new[1]) == (height <= width) or new[0] == new[1]
     assert abs(max(new) - 256 * max(height, width) / min(height, width)) <= 0.5
-    assert images.resized_size(width, height) == new[::-1]
+    assert resize.resized_size(width, height) == new[::-1]
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 341), (256, 340), (341, 256), (300, 256)])
 def test_crop_starts_at_the_floor_of_half_the_rest(height, width):
     image_HWC = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     top, left = int((height - 256) / 2), int((width - 256) / 2)
-    np.testing.assert_array_equal(images.resize(image_HWC), image_HWC[top : top + 256, left : left + 256])
+    np.testing.assert_array_equal(resize.resize(image_HWC), image_HWC[top : top + 256, left : left + 256])
 
 
 def test_shrinking_averages_areas_exactly():
     image_HWC = np.random.default_rng(1).integers(0, 256, (512, 768, 3), np.uint8)
     means = image_HWC.reshape(256, 2, 384, 2, 3).mean(axis=(1, 3))[:, 64:320]
-    assert np.abs(images.resize(image_HWC) - means).max() <= 0.5
+    assert np.abs(resize.resize(image_HWC) - means).max() <= 0.5
 
 
 def _cubic(t, a=-0.75):
@@ -107,7 +107,7 @@ def _cubic(t, a=-0.75):
 def test_enlarging_is_cubic():
     step_HWC = np.zeros((64, 64, 3), np.uint8)
     step_HWC[:, 32:] = 200
-    row = images.resize(step_HWC)[128, :, 0]
+    row = resize.resize(step_HWC)[128, :, 0]
     at = (np.arange(112, 144) + 0.5) / 4 - 0.5  # positions of the new pixels among the old ones
     weights = _cubic(at[:, None] - np.arange(64))
     expected = np.clip(weights @ step_HWC[0, :, 0], 0, 255)
@@ -118,7 +118,7 @@ def test_enlarging_is_cubic():
 def test_every_pixel_comes_from_where_the_geometry_says():
     y, x = np.mgrid[:300, :451].astype(float)
     ramps_HWC = np.stack([x / 2, y * 0.8, (x + y) / 3], axis=2)
-    result = images.resize(np.rint(ramps_HWC).astype(np.uint8))
+    result = resize.resize(np.rint(ramps_HWC).astype(np.uint8))
     # 300 x 451 becomes 256 x 385; columns 64..319 of it stay. Pixel centres map to pixel centres.
     y, x = (np.arange(256) + 0.5) * 300 / 256 - 0.5, (np.arange(64, 320) + 0.5) * 451 / 385 - 0.5
     y, x = np.meshgrid(y, x, indexing="ij")

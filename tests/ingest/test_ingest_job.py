@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from components.ingest import images
+from components.ingest import images, resize
 from components.ingest.contract import Ingest
 from components.ingest.job import run
 from components.shared import manifest, records
@@ -155,7 +155,7 @@ def test_real_photographs_are_all_used_and_stored_as_they_are_resized(mini, shar
         pixels = images.decode(source).image_HWC
         assert (example["image/height"], example["image/width"]) == pixels.shape[:2]
         stored = images.decode(example["image/encoded"]).image_HWC
-        assert np.abs(stored.astype(int) - images.resize(pixels)).mean() < 4
+        assert np.abs(stored.astype(int) - resize.resize(pixels)).mean() < 4
 
 
 @pytest.mark.slow
@@ -184,6 +184,16 @@ def test_patches_replace_blank_images(ingested):
         for example in _examples(dataset, split):
             blank = images.decode(example["image/encoded"]).image_HWC.std() < 2
             assert not blank, example["image/filename"]
+
+
+def test_images_with_the_same_bytes_are_reported(sample_release, tmp_path):
+    """Blank images are alike; with their patches waived they show."""
+    _ingest(sample_release, tmp_path, patches="waived")
+    rows = _rows(manifest.load(str(tmp_path / "dataset.json"), "dataset"))
+    text = (tmp_path / "ingest.md").read_text()
+    for split in manifest.SPLITS:
+        counts = [n for n in Counter(row["sha256"] for row in rows if row["split"] == split).values() if n > 1]
+        assert f"| {split} | {len(counts)} | {sum(counts)} |" in text
 
 
 def test_waived_patches_leave_the_blank_images(sample_release, tmp_path):

@@ -37,7 +37,7 @@ def _start(release, folder):
     flags = {"--release-uri": release, "--root-uri": folder / "root", "--runner-options": ONE_WORKER}
     flags |= {"--dataset": folder / "dataset.json", "--summary": folder / "ingest.md"}
     command = [sys.executable, "-m", "components.ingest", *(f"{k}={v}" for k, v in flags.items())]
-    environment = {**os.environ, "ALEXNET_LOG": "json"}
+    environment = {**os.environ, "ALEXNET_LOG": "json", "TMPDIR": str(folder)}  # a killed Beam leaves a folder there
     return subprocess.Popen(command, cwd=PROJECT_DIR, env=environment, stderr=subprocess.PIPE, text=True)
 
 

@@ -129,8 +129,7 @@ def test_truncated_tar_is_named_with_the_offset(release, tmp_path, keep):
 
 def test_tar_overwritten_in_the_middle(release, tmp_path):
     tar = archives.Tar(str(release / VAL), 0, (release / VAL).stat().st_size)
-    with storage.open_read(tar.uri) as file:
-        at = [member.offset for member in archives._walk(file, tar)][3] - 512
+    at = [member.offset for member in archives._walk(tar)][3] - 512
     data = bytearray((release / VAL).read_bytes())
     data[at : at + 8] = b"garbage!"
     (release / VAL).write_bytes(data)
@@ -202,6 +201,12 @@ def test_real_devkit(shared_data, tmp_path):
     kit = devkit.read(str(tmp_path))
     assert kit.is_full
     assert kit.num_images == {"train": 1_261_406, "validation": 50_000, "test": 150_000}
+    num_train = [synset.num_train for synset in kit.synsets]
+    assert (len(num_train), sum(num_train)) == (1000, 1_261_406)
+    assert (min(num_train), max(num_train)) == (668, 3047)
+    assert (kit.synsets[172].wnid, kit.synsets[361].wnid) == ("n12075151", "n02094433")  # with the fewest and the most
+    for truth_ids, per_class in ((kit.validation_truth, 50), (kit.test_truth, 150)):
+        assert set(np.bincount(truth_ids)[1:].tolist()) == {per_class}
     assert kit.validation_truth[:10] == [78, 854, 435, 541, 973, 657, 168, 879, 390, 300]
     assert [kit.synsets[k - 1].wnid for k in (1, 330, 500, 1000)] == [
         "n07711080",

@@ -33,6 +33,14 @@ def test_what_is_published_is_read(tmp_path_factory: pytest.TempPathFactory, dat
     assert names_in(folder) == {"plain", "sub", "sub/with space"}
 
 
+@pytest.mark.parametrize(("offset", "num_bytes"), [(0, 0), (0, 3), (4, 3), (7, 3), (9, 5), (12, 1)])
+def test_a_range_is_read_and_no_more(tmp_path: Path, offset: int, num_bytes: int) -> None:
+    storage.publish_bytes(b"0123456789", f"{tmp_path}/name")
+    assert storage.read_range(f"{tmp_path}/name", offset, num_bytes) == b"0123456789"[offset : offset + num_bytes]
+    with pytest.raises(StorageError, match="not found"):
+        storage.read_range(f"{tmp_path}/other", offset, num_bytes)
+
+
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), storage.create(f"{tmp_path}/name") as file:
         file.write(b"half")
