@@ -1,5 +1,6 @@
 """Colour statistics from exact integer sums: mean, covariance and principal components, and how they read."""
 
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,46 @@ PUBLISHED_COMPONENTS = (
 )
 PUBLISHED_MEAN = (127.304901, 119.715416, 104.912605)
 
+MAX_SWEEPS = 12  # four or five do
+
+
+def symmetric_eigen(matrix: list[list[float]]) -> tuple[list[float], list[list[float]]]:
+    """Compute eigenvalues, ascending, and unit eigenvectors of a symmetric 3x3 matrix by Jacobi's rotations.
+
+    In plain float64 arithmetic, so that every machine gives the same bits; LAPACK's last ones hang on the processor.
+
+    Args:
+        matrix: symmetric; not changed.
+
+    Returns:
+        The eigenvalues, and row k of the eigenvectors for eigenvalue k, its entry of largest magnitude positive.
+    """
+    a = [list(row) for row in matrix]
+    vectors = [[float(i == j) for j in range(3)] for i in range(3)]  # in columns
+    for _ in range(MAX_SWEEPS):
+        for p, q in ((0, 1), (0, 2), (1, 2)):
+            # What would vanish beside the diagonal is zero already.
+            if abs(a[p][q]) <= 1e-17 * math.sqrt(abs(a[p][p]) * abs(a[q][q])):
+                continue
+            theta = (a[q][q] - a[p][p]) / (2 * a[p][q])
+            t = math.copysign(1.0, theta) / (abs(theta) + math.sqrt(theta * theta + 1))
+            c = 1 / math.sqrt(t * t + 1)
+            s = t * c
+            for row in (a, vectors):  # columns p and q
+                for k in range(3):
+                    row[k][p], row[k][q] = c * row[k][p] - s * row[k][q], s * row[k][p] + c * row[k][q]
+            for k in range(3):  # rows p and q
+                a[p][k], a[q][k] = c * a[p][k] - s * a[q][k], s * a[p][k] + c * a[q][k]
+    order = sorted(range(3), key=lambda k: a[k][k])
+    columns = [[vectors[i][k] for i in range(3)] for k in order]
+    rows = [[math.copysign(1.0, max(column, key=abs)) * value for value in column] for column in columns]
+    return [a[k][k] for k in order], rows
+
 
 def color_pca(sums: "Sums") -> dict[str, Any]:
     """Compute mean, covariance and PCA of the RGB values of all pixels (paper section 4.1).
 
-    The covariance is rounded to float64 once, from exact fractions, so nothing cancels; `eigh` runs once on it.
+    The covariance is rounded to float64 once, from exact fractions, so nothing cancels.
 
     Returns:
         The fields of StatisticsContent but `dataset_digest`. Eigenvalues ascend; of each eigenvector the entry of
@@ -38,17 +74,16 @@ def color_pca(sums: "Sums") -> dict[str, Any]:
         ]
         for i in range(3)
     ]
-    eigenvalues, columns = np.linalg.eigh(np.array(covariance))
-    eigenvalues = np.maximum(eigenvalues, 0.0)  # a set of grey images has two that are zero but for rounding
-    vectors = [column * np.sign(column[np.argmax(np.abs(column))]) for column in columns.T]
+    eigenvalues, eigenvectors = symmetric_eigen(covariance)
+    eigenvalues = [max(value, 0.0) for value in eigenvalues]  # grey images have two that are zero but for rounding
     return {
         "num_images": int(sums.num_images),
         "num_pixels": num_pixels,
         "mean_rgb": [float(Fraction(total, num_pixels)) for total in totals],
         "rgb_covariance": covariance,
-        "eigenvalues": eigenvalues.tolist(),
-        "standard_deviations": np.sqrt(eigenvalues).tolist(),
-        "eigenvectors": [vector.tolist() for vector in vectors],
+        "eigenvalues": eigenvalues,
+        "standard_deviations": [math.sqrt(value) for value in eigenvalues],
+        "eigenvectors": eigenvectors,
     }
 
 

@@ -15,8 +15,6 @@ from components.shared.runlog import RunLog, hold_stderr
 from components.statistics.color_pca import color_pca, summarize
 from components.statistics.contract import Statistics
 
-VERSION = 1  # of the arrays; part of the key of their folder
-
 
 def run(config: Statistics) -> dict[str, dict[str, float | str]]:
     """Compute the statistics of the training split, or find those that an earlier run left.
@@ -36,7 +34,8 @@ def run(config: Statistics) -> dict[str, dict[str, float | str]]:
     if train["num_examples"] == 0:
         raise DataError(f"{config.dataset}: the train split is empty, so it has no mean. Ingest with another subset")
 
-    key = manifest.digest_of({"version": VERSION, "dataset": dataset.digest})[:16]
+    source = manifest.source_digest(__file__, "color_pca", "preprocessing", "sums")
+    key = manifest.digest_of({"source": source, "dataset": dataset.digest})[:16]
     folder = storage.join(storage.absolute(config.root_uri), "statistics", key)
     finished = storage.join(folder, "manifest.json")  # written last: who finds it needs not compute
     if storage.exists(finished):

@@ -1,6 +1,8 @@
 """Mean, covariance and principal components from integer sums."""
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from components.statistics.color_pca import (
     PUBLISHED_COMPONENTS,
@@ -8,6 +10,7 @@ from components.statistics.color_pca import (
     angle_degrees,
     color_pca,
     summarize,
+    symmetric_eigen,
 )
 from components.statistics.sums import Sums
 
@@ -34,6 +37,18 @@ def test_against_numpy_and_by_its_definition() -> None:
     np.testing.assert_allclose(np.square(found["standard_deviations"]), found["eigenvalues"])
     for vector in vectors:
         assert vector[np.argmax(np.abs(vector))] > 0
+
+
+@settings(max_examples=200, derandomize=True)
+@given(st.lists(st.integers(-255, 255), min_size=9, max_size=9), st.sampled_from([1e-3, 1.0, 1e4]))
+def test_eigenvalues_of_any_covariance_agree_with_lapack(entries, scale):
+    root = np.array(entries, float).reshape(3, 3) * scale
+    matrix = root @ root.T
+    values, vectors = symmetric_eigen(matrix.tolist())
+    largest = max(np.abs(matrix).max(), 1e-300)
+    np.testing.assert_allclose(np.array(values) / largest, np.linalg.eigvalsh(matrix) / largest, atol=1e-13)
+    np.testing.assert_allclose(np.array(vectors).T @ np.diag(values) @ vectors / largest, matrix / largest, atol=1e-13)
+    np.testing.assert_allclose(np.array(vectors) @ np.array(vectors).T, np.eye(3), atol=1e-13)
 
 
 def test_constant_and_grey_sets_have_no_negative_variance() -> None:
