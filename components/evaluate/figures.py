@@ -86,7 +86,7 @@ def _plot_by_epoch(
     axes.set_ylim(bottom=0)
     axes.margins(x=0.03)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=len(lines), columnspacing=1.2)  # on no curve
 
 
 def curves(history: list[dict[str, Any]], chance_error: float) -> bytes:

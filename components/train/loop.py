@@ -226,7 +226,7 @@ def _end_epoch(run: Run, state: State, learning_rate: float, validation: list[fl
         "data_ms": 1000 * state.data_seconds / num_steps,
         "step_ms": 1000 * (state.seconds - state.data_seconds) / num_steps,
     }
-    run.log.info("epoch", **entry, **{key: round(value, 1) for key, value in timing.items() if key != "epoch"})
+    run.log.info("epoch ended", **entry, **{key: round(value, 1) for key, value in timing.items() if key != "epoch"})
     if not math.isfinite(validation[0]):
         raise _diverged(state.step, epoch, learning_rate)
     state.history.append(entry)
