@@ -1,9 +1,11 @@
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import gcp_storage_emulator.server
 import pytest
 
 PROJECT_DIR = Path(__file__).parents[1]
@@ -35,6 +37,25 @@ def sample_release(tmp_path_factory):
     ]
     subprocess.run(command, check=True, cwd=PROJECT_DIR)
     return out
+
+
+@pytest.fixture(scope="session")
+def object_store():
+    """An emulator of Google Cloud Storage on this machine, which the processes of a test see too."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = gcp_storage_emulator.server.create_server("127.0.0.1", port, in_memory=True, default_bucket="alexnet")
+    server.start()
+    os.environ["STORAGE_EMULATOR_HOST"] = f"http://127.0.0.1:{port}"
+    yield "gs://alexnet"
+    del os.environ["STORAGE_EMULATOR_HOST"]
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_store, request):
+    """A folder of its own for each test in a bucket."""
+    return f"{object_store}/{request.node.name}"
 
 
 def alexnet(*arguments, cwd=PROJECT_DIR, **options):

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT_DIR, alexnet
 
+from components.shared import storage
+
 TASKS = ("ingest", "statistics", "train", "evaluate")
 SMOKE = ("--json", "--param", "recipe=smoke", "--param", "num_epochs=2")
 
@@ -142,3 +144,19 @@ def test_a_full_disk_leaves_nothing_that_looks_whole(sample_release, tmp_path):
         assert done.returncode == 0, done.stderr
     finally:
         subprocess.run(["umount", str(root)], check=True)
+
+
+@pytest.mark.slow
+def test_release_and_root_in_an_object_store_give_the_same_digests(bucket, sample_release, finished_run, tmp_path):
+    for path in sample_release.iterdir():
+        storage.publish_file(path, f"{bucket}/release/{path.name}")
+    arguments = ("run", "--release", f"{bucket}/release", "--root", f"{bucket}/root", *SMOKE)
+    done = alexnet(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    remote, local = json.loads(done.stdout), finished_run[0]
+    for name in ("dataset", "statistics", "model", "predictions"):
+        manifests = [json.loads(Path(result[name]).read_text()) for result in (remote, local)]
+        assert manifests[0]["digest"] == manifests[1]["digest"], name
+        assert manifests[0]["base_uri"].startswith(f"{bucket}/root/")
+    again = json.loads(alexnet(*arguments, cwd=tmp_path).stdout)
+    assert {record["cached_from"] for record in records(again).values()} == {remote["run_id"]}

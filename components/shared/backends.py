@@ -182,6 +182,8 @@ class Gcs:
     def create(self, uri: str, source: Path) -> bool:
         from google.api_core.exceptions import PreconditionFailed
 
+        if self.exists(uri):  # spares the upload; the precondition holds against whoever comes in between
+            return False
         try:
             self._blob(uri).upload_from_filename(
                 str(source), if_generation_match=0, checksum="crc32c", timeout=TIMEOUT_SECONDS

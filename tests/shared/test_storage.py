@@ -231,16 +231,6 @@ def test_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert storage.absolute("gs://bucket/root/") == "gs://bucket/root"
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch):
-    server_module = pytest.importorskip("gcp_storage_emulator.server")
-    server = server_module.create_server("localhost", 9023, in_memory=True, default_bucket="alexnet")
-    server.start()
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://localhost:9023")
-    yield "gs://alexnet"
-    server.stop()
-
-
 def test_objects_of_a_bucket(bucket: str, tmp_path: Path) -> None:
     storage.check_writable(bucket)
     storage.publish_bytes(b"bytes", f"{bucket}/a/shard")
