@@ -4,6 +4,7 @@ from kfp import dsl, kubernetes
 
 DAY_SECONDS = 86_400
 NUM_GPUS = 2
+USER = 10001
 
 
 def apply(
@@ -20,6 +21,8 @@ def apply(
         # Every task resumes from what it published, so a retry costs only the work in flight. Without a long
         # backoff_max_duration Argo neither starts nor tolerates a retry more than an hour after the first attempt.
         task.set_retry(3, backoff_duration="60s", backoff_max_duration=f"{30 * DAY_SECONDS}s")
+        # The user of the images, said again for namespaces that admit no root.
+        kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     train.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(NUM_GPUS)
     # The default /dev/shm of a pod is 64 MB, too small for NCCL between two GPUs.
     kubernetes.empty_dir_mount(train, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit="8Gi")

@@ -51,6 +51,14 @@ def test_training_asks_for_two_gpus_and_its_retries_outlive_it():
         assert int(task["retryPolicy"]["backoffMaxDuration"].removesuffix("s")) > int(timeout)
 
 
+def test_no_task_runs_as_root():
+    executors = PLATFORM["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for component in CONTRACTS:
+        context = executors[f"exec-{component.NAME}"]["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert int(context["runAsUser"]) == 10001
+
+
 def test_a_parameter_is_the_same_in_the_pipeline_and_in_its_component():
     pipeline = ir.load()
     for task in pipeline.tasks:
