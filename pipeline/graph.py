@@ -51,7 +51,7 @@ def alexnet(
         subset: all | classes=N,per_class=M,seed=S | wnids=n01,n02.
         jpeg_quality: quality of the stored JPEG; 2012 used 85.
         patches: auto | required | waived: whether patch_images.tar must be there.
-        recipe: alexnet-2012 | alexnet-2012-paper | smoke.
+        recipe: alexnet-2012 | alexnet-2012-paper | smoke, and switches such as alexnet-2012+no-lrn.
         num_epochs: length of training; 0 is the recipe's.
         seed: seed of training: weights, order, crops, noise and dropout.
         gpus: GPUs to train on; 0 is CPU only.

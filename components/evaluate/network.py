@@ -16,7 +16,7 @@ import tensorflow as tf
 from components.shared.errors import DataError
 
 LOGITS = "fc8"
-FEATURES = "fc7_relu"
+FEATURES = ("fc7_relu", "fc7_tanh")  # whichever there is
 
 Layer = dict[str, Any]
 Operation = Callable[[Layer, list[tf.Tensor], Callable[[str], tf.Tensor]], tf.Tensor]
@@ -50,8 +50,9 @@ def spatial_norm(layer: Layer, inputs: list[tf.Tensor], weight: Callable[[str], 
 
 
 def max_pool(layer: Layer, inputs: list[tf.Tensor], weight: Callable[[str], tf.Tensor]) -> tf.Tensor:
-    """Take maxima of windows that lie wholly inside (T13)."""
-    return tf.nn.max_pool2d(inputs[0], layer["size"], layer["stride"], "VALID")
+    """Take maxima of windows (T13); `padding` says how far the last ones reach over the border, if at all (T4)."""
+    x = tf.pad(inputs[0], [[0, 0], *layer.get("padding", [[0, 0], [0, 0]]), [0, 0]], constant_values=-math.inf)
+    return tf.nn.max_pool2d(x, layer["size"], layer["stride"], "VALID")
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -107,8 +108,10 @@ class Network:
             if missing := set(layer["inputs"]) - seen:
                 raise DataError(f"network, layer {layer['name']}: its inputs {sorted(missing)} do not come before it")
             seen.add(layer["name"])
-        if missing := {LOGITS, FEATURES} - seen:
-            raise DataError(f"network: expected the layers {LOGITS} and {FEATURES}, {sorted(missing)} missing")
+        features = [name for name in FEATURES if name in seen]
+        if LOGITS not in seen or not features:
+            raise DataError(f"network: expected the layers {LOGITS} and {' or '.join(FEATURES)}, got {sorted(seen)}")
+        self._features = features[0]
         _check_weights(network, weights)
         self._network = network
         needed = [f"{layer['name']}/{kind}" for layer in network if "kernel" in layer for kind in ("kernel", "bias")]
@@ -121,7 +124,7 @@ class Network:
             crops_NHWC: float32 [N, 224, 224, 3], RGB 0..255 minus the centre crop of the mean image.
 
         Returns:
-            logits_NC float32 [N, num_classes], and features_NC, the last hidden layer after its ReLU.
+            logits_NC float32 [N, num_classes], and features_NC, the last hidden layer after its nonlinearity.
 
         Raises:
             DataError: a layer gives another shape than the network says.
@@ -139,4 +142,4 @@ class Network:
                     f"network, layer {name}: expected shape {list(layer['shape'])}, got {list(output.shape[1:])}"
                 )
             outputs[name] = output
-        return outputs[LOGITS], outputs[FEATURES]
+        return outputs[LOGITS], outputs[self._features]

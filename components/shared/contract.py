@@ -43,6 +43,8 @@ class Field:
     unit: str
     minimum: float | None
     maximum: float | None
+    names: tuple[str, ...] = ()  # when not empty, the value is NAME[+SWITCH...]
+    switches: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -73,11 +75,23 @@ class Field:
             raise errors.UsageError(f"{self.flag}: expected {expected}, got {text!r}") from None
         if self.choices and value not in self.choices:
             raise errors.UsageError(f"{self.flag}: expected one of {', '.join(self.choices)}, got {text!r}")
+        if self.names:
+            self._check_name(text)
         if self.minimum is not None and not value >= self.minimum:
             raise errors.UsageError(f"{self.flag}: expected at least {self.minimum}, got {text}")
         if self.maximum is not None and not value <= self.maximum:
             raise errors.UsageError(f"{self.flag}: expected at most {self.maximum}, got {text}")
         return value
+
+    def _check_name(self, text: str) -> None:
+        name, *switches = text.split("+")
+        if name not in self.names:
+            raise errors.UsageError(f"{self.flag}: expected one of {', '.join(self.names)}, got {name!r}")
+        for index, switch in enumerate(switches):
+            if switch not in self.switches or switch in switches[:index]:
+                raise errors.UsageError(
+                    f"{self.flag}: expected after {name}, each once, any of +{', +'.join(self.switches)}, got {text!r}"
+                )
 
     def render(self, value: Any) -> str:
         """Turn a value into the flag text that `parse` reads back."""
@@ -98,9 +112,12 @@ def parameter(
     unit: str = "",
     minimum: float | None = None,
     maximum: float | None = None,
+    names: tuple[str, ...] = (),
+    switches: tuple[str, ...] = (),
 ) -> Any:
-    """Declare a parameter; without a default it is required."""
-    return _field("parameter", "", default, help=help, unit=unit, minimum=minimum, maximum=maximum)
+    """Declare a parameter; without a default it is required. `names` and `switches`: see `Field`."""
+    checks = {"minimum": minimum, "maximum": maximum, "names": names, "switches": switches}
+    return _field("parameter", "", default, help=help, unit=unit, **checks)
 
 
 def input_artifact(artifact_type: str, *, help: str) -> Any:
@@ -127,6 +144,8 @@ def fields(contract: type[Contract]) -> list[Field]:
             unit=f.metadata.get("unit", ""),
             minimum=f.metadata.get("minimum"),
             maximum=f.metadata.get("maximum"),
+            names=f.metadata.get("names", ()),
+            switches=f.metadata.get("switches", ()),
         )
         for f in dataclasses.fields(contract)
     ]
@@ -149,6 +168,8 @@ def parser(contract: type[Contract]) -> argparse.ArgumentParser:
         unit = f"{f.unit}, " if f.unit else ""
         if f.choices:
             metavar = "{" + ",".join(f.choices) + "}"
+        elif f.names:
+            metavar = "NAME[+SWITCH...]"
         else:
             metavar = "PATH" if f.role != "parameter" else f.type.__name__.upper()
         groups[f.role].add_argument(

@@ -1,9 +1,27 @@
 """The interface of train."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from components.shared.contract import Contract, input_artifact, output_artifact, parameter
+
+RECIPES = ("alexnet-2012", "alexnet-2012-paper", "smoke")
+SWITCHES = (
+    "no-lrn",
+    "plain-pool",
+    "one-tower",
+    "drop-conv3",
+    "drop-conv4",
+    "drop-conv5",
+    "tanh",
+    "no-dropout",
+    "no-crops",
+    "no-color-noise",
+    "reshuffle",
+    "independent-crops",
+    "plateau",
+    "exponential",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +33,12 @@ class Train(Contract):
     dataset: str = input_artifact("Dataset", help="manifest that ingest wrote")
     statistics: str = input_artifact("Artifact", help="manifest that statistics wrote from that dataset")
     root_uri: str = parameter(help="folder or URI under which checkpoints and weights are written")
-    recipe: Literal["alexnet-2012", "alexnet-2012-paper", "smoke"] = parameter(
-        "alexnet-2012", help="named configuration of network and training; see `alexnet describe`"
+    recipe: str = parameter(
+        "alexnet-2012",
+        help=f"named configuration of network and training, NAME[+SWITCH...]; names {', '.join(RECIPES)}; "
+        f"switches {', '.join(SWITCHES)}; see `alexnet describe`",
+        names=RECIPES,
+        switches=SWITCHES,
     )
     seed: int = parameter(0, help="seed of weights, order, crops, noise and dropout", minimum=0)
     num_epochs: int = parameter(

@@ -204,9 +204,13 @@ class TrainingBatches:
         group = np.arange(num_images) // self.recipe.crop_group
         num_groups = group[-1] + 1
         color_noise = self.recipe.phase(epoch, self.num_epochs).color_noise
+        origins = rng.integers(0, MAX_OFFSET, (num_groups, 2), np.int32, endpoint=True)[group]
+        flips = (rng.random(num_groups) < 0.5)[group]
+        if not self.recipe.random_crops:  # drawn all the same, so that noise and masks stay those of the base recipe
+            origins, flips = np.full_like(origins, CENTER), np.zeros_like(flips)
         return {
-            "origins": rng.integers(0, MAX_OFFSET, (num_groups, 2), np.int32, endpoint=True)[group],
-            "flips": (rng.random(num_groups) < 0.5)[group],
+            "origins": origins,
+            "flips": flips,
             "noise": (
                 rng.standard_normal((num_images, 3)) @ noise_basis(self.recipe, self.statistics, color_noise)
             ).astype(np.float32),

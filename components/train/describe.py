@@ -4,8 +4,10 @@ import argparse
 import json
 import sys
 
-from components.train import network
-from components.train.recipe import RECIPES
+from components.shared.contract import fields
+from components.shared.errors import UsageError
+from components.train import network, switches
+from components.train.contract import Train
 
 
 def _size(values: list[int]) -> str:
@@ -44,13 +46,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m components.train.describe", description=__doc__, allow_abbrev=False
     )
-    parser.add_argument("--recipe", choices=sorted(RECIPES), default="alexnet-2012")
+    declared = next(field for field in fields(Train) if field.name == "recipe")
+    parser.add_argument("--recipe", metavar="NAME[+SWITCH...]", default=declared.default, help=declared.help)
     parser.add_argument("--num-classes", type=int, default=1000, metavar="INT")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     flags = parser.parse_args()
     if flags.num_classes < 2:
         parser.error(f"--num-classes: expected at least 2, got {flags.num_classes}")
-    layers = network.build(RECIPES[flags.recipe], flags.num_classes)
+    try:
+        recipe = switches.named(declared.parse(flags.recipe))
+    except UsageError as error:
+        parser.error(str(error))
+    layers = network.build(recipe, flags.num_classes)
     if flags.json:
         counted = [
             {
@@ -61,7 +68,7 @@ def main() -> None:
             }
             for layer in layers
         ]
-        text = json.dumps({"recipe": flags.recipe, "layers": counted, **network.totals(layers)}, indent=1) + "\n"
+        text = json.dumps({"recipe": recipe.name, "layers": counted, **network.totals(layers)}, indent=1) + "\n"
     else:
         text = table(layers)
     sys.stdout.write(text)

@@ -12,9 +12,9 @@ import safetensors.numpy
 from components.shared import manifest, runlog, storage
 from components.shared.errors import DataError, UsageError
 from components.shared.manifest import Manifest, ModelContent
-from components.train import network, report
+from components.train import network, report, switches
 from components.train.contract import Train
-from components.train.recipe import RECIPES, Recipe
+from components.train.recipe import Recipe
 
 with runlog.hold_stderr():
     import keras
@@ -77,13 +77,13 @@ def run(config: Train) -> Metadata:
         AlexNetError: see `components.train.loop.train`.
         DataError: the inputs do not belong together or are damaged.
         StorageError: an input cannot be read or the root cannot be written.
-        UsageError: there are fewer GPUs than asked for.
+        UsageError: there are fewer GPUs than asked for, or switches of the recipe contradict each other.
     """
     log = runlog.RunLog("train")
+    recipe = switches.named(config.recipe)
     storage.check_writable(config.root_uri)
     use_devices(config.gpus, log)
     dataset, statistics = load_inputs(config)
-    recipe = RECIPES[config.recipe]
     num_epochs = config.num_epochs or recipe.num_epochs
     # The number of devices is no part of the key: draws do not depend on it, and a run may go on with another one.
     key = manifest.digest_of(
@@ -93,7 +93,7 @@ def run(config: Train) -> Metadata:
             "seed": config.seed,
             "dataset": dataset.digest,
             "statistics": statistics.digest,
-            "source": manifest.source_digest(__file__, "data", "model", "network", "optimizer", "step"),
+            "source": manifest.source_digest(__file__, "data", "model", "network", "optimizer", "schedule", "step"),
         }
     )[:16]
     base_uri = storage.join(storage.absolute(config.root_uri), "train", key)
@@ -210,6 +210,7 @@ def write_outputs(config: Train, model: Manifest) -> Metadata:
     }
     facts = {
         "recipe": content["recipe_name"],
+        "switches": switches.described(content["recipe_name"]) or "none",
         "seed": content["seed"],
         "training images": num_train,
         "classes": len(content["classes"]),

@@ -18,6 +18,7 @@ from components.train.checkpoint import Checkpoints
 from components.train.data import CenterBatches, Split, TrainingBatches, iterate
 from components.train.model import AlexNet
 from components.train.optimizer import PaperSGD, rates
+from components.train.schedule import current_phase
 from components.train.step import make_train_step, make_validation_step
 
 # A validation set larger than this is sampled until the last epoch, as in 2012, which took one file of 1024 images.
@@ -140,7 +141,8 @@ def train(run: Run) -> State:
     with _stop_flag() as flag:
         while len(state.history) < training.num_epochs:
             epoch = len(state.history) + 1
-            phase = recipe.phase(epoch, training.num_epochs)
+            errors = [entry["validation_top1_error"] for entry in state.history]
+            phase = current_phase(recipe, epoch, training.num_epochs, errors)
             # ---- one step ----
             if state.num_seen < len(training.split):
                 start = time.monotonic()

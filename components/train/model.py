@@ -66,12 +66,20 @@ def _norm_settings(layer: Layer) -> dict[str, Any]:
     return {key: layer[key] for key in ("size", "k", "alpha", "beta")}
 
 
+def max_pool(x_NHWC: Tensor, size: int, stride: int, padding: list[list[int]] | None = None) -> Tensor:
+    """Take the maxima of windows; where the last ones reach over the border, of the part that lies inside."""
+    if padding:
+        x_NHWC = ops.pad(x_NHWC, [[0, 0], *padding, [0, 0]], constant_values=-np.inf)
+    return ops.max_pool(x_NHWC, size, stride, "valid", data_format="channels_last")
+
+
 # What a layer without weights does to its inputs.
 OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "relu": lambda layer, x: ops.relu(x),
+    "tanh": lambda layer, x: ops.tanh(x),
     "lrn": lambda layer, x: local_response_norm(x, **_norm_settings(layer)),
     "spatial_norm": lambda layer, x: spatial_norm(x, **_norm_settings(layer)),
-    "max_pool": lambda layer, x: ops.max_pool(x, layer["size"], layer["stride"], "valid", data_format="channels_last"),
+    "max_pool": lambda layer, x: max_pool(x, layer["size"], layer["stride"], layer.get("padding")),
     "concat": lambda layer, *xs: ops.concatenate(xs, axis=-1),
     "flatten": lambda layer, x: ops.reshape(x, (-1, layer["shape"][0])),
 }
@@ -122,7 +130,7 @@ class AlexNet(keras.Model):
     """
 
     def __init__(self, network: list[Layer], recipe: Recipe, seed: int) -> None:
-        super().__init__(name=recipe.name.replace("-", "_"))
+        super().__init__(name=recipe.name.replace("-", "_").replace("+", "_"))
         self.network = network
         self.weighted = {
             layer["name"]: _weighted(layer, index, recipe, seed)

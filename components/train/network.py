@@ -51,7 +51,7 @@ class _Builder:
         """Add one of the layers without weights that follow a convolution; its name ends in `suffix`, as `1a`."""
         r, shape = self.recipe, self.shape(source)
         if op == "relu":
-            return self.add(f"relu{suffix}", "relu", [source], shape)
+            return self.add(f"{r.nonlinearity}{suffix}", r.nonlinearity, [source], shape)
         if op == "lrn":
             params = {"size": r.lrn_size, "k": r.lrn_k, "alpha": r.lrn_alpha, "beta": r.lrn_beta}
             return self.add(f"lrn{suffix}", "lrn", [source], shape, **params)
@@ -63,9 +63,16 @@ class _Builder:
                 "beta": r.spatial_norm_beta,
             }
             return self.add(f"spatial_norm{suffix}", "spatial_norm", [source], shape, **params)
-        sizes = [(size - r.pool_size) // r.pool_stride + 1 for size in shape[:2]]
-        params = {"size": r.pool_size, "stride": r.pool_stride}
-        return self.add(f"pool{suffix}", "max_pool", [source], [*sizes, shape[2]], **params)
+        return self.pool(f"pool{suffix}", source)
+
+    def pool(self, name: str, source: str) -> str:
+        """Add a max-pool whose last window may reach over the border and is cut there, as in [C] layer.py."""
+        size, stride, shape = self.recipe.pool_size, self.recipe.pool_stride, self.shape(source)
+        sizes = [-(-(length - size) // stride) + 1 for length in shape[:2]]
+        over = [(count - 1) * stride + size - length for count, length in zip(sizes, shape[:2], strict=True)]
+        # Only where there is something to cut, so never in the networks of 2012: 55, 27 and 13 are covered exactly.
+        params = {"padding": [[0, cells] for cells in over]} if any(over) else {}
+        return self.add(name, "max_pool", [source], [*sizes, shape[2]], size=size, stride=stride, **params)
 
     def concat(self, name: str, sources: list[str]) -> str:
         if len(sources) == 1:
@@ -91,16 +98,21 @@ def build(recipe: Recipe, num_classes: int) -> list[Layer]:
         if number == CROSSING_CONV:
             tops = dict.fromkeys(suffixes, b.concat(f"concat{number - 1}", list(tops.values())))
         for suffix in suffixes:
-            top = b.conv(f"conv{number}{suffix}", tops[suffix], conv, conv.filters // recipe.towers)
-            for op in conv.then:
+            top, then = tops[suffix], conv.then
+            if number in recipe.left_out:
+                then = [op for op in conv.then if op == "pool"]
+            else:
+                top = b.conv(f"conv{number}{suffix}", top, conv, conv.filters // recipe.towers)
+            for op in then:
                 top = b.follow(op, f"{number}{suffix}", top)
             tops[suffix] = top
     top = b.concat("concat5", list(tops.values()))
     top = b.add("flatten", "flatten", [top], [math.prod(b.shape(top))])
     for number, dense in zip((6, 7), recipe.denses[:2], strict=True):
         top = b.dense(f"fc{number}", top, dense.units)
-        top = b.add(f"fc{number}_relu", "relu", [top], b.shape(top))
-        top = b.add(f"fc{number}_dropout", "dropout", [top], b.shape(top), keep=recipe.dropout_keep)
+        top = b.add(f"fc{number}_{recipe.nonlinearity}", recipe.nonlinearity, [top], b.shape(top))
+        if recipe.dropout_keep < 1:
+            top = b.add(f"fc{number}_dropout", "dropout", [top], b.shape(top), keep=recipe.dropout_keep)
     b.dense("fc8", top, num_classes)
     return list(b.layers.values())
 

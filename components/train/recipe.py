@@ -53,6 +53,8 @@ class Recipe:
     # network
     towers: Literal[1, 2] = 2
     convs: tuple[Conv, Conv, Conv, Conv, Conv]
+    left_out: tuple[int, ...] = ()  # numbers of convolutions that are not there; what they are pooled by stays
+    nonlinearity: Literal["relu", "tanh"] = "relu"  # what "relu" stands for, and what follows fc6 and fc7
     denses: tuple[Dense, Dense, Dense]  # fc6, fc7, fc8; the units of fc8 are replaced by the number of classes
     pool_size: int = 3
     pool_stride: int = 2
@@ -64,14 +66,16 @@ class Recipe:
     spatial_norm_k: float = 1.0
     spatial_norm_alpha: float = 4e-5  # effective; [C] 0.001 / 25
     spatial_norm_beta: float = 0.75
-    dropout_keep: float = 0.5
+    dropout_keep: float = 0.5  # 1: no dropout
     # optimiser
     batch_size: int
     momentum: float = 0.9
     weight_decay: float = 0.0005  # kernels only
     num_epochs: int
     phases: tuple[Phase, ...]
+    plateau_patience: int = 0  # epochs without a better validation error before the rates fall; 0: as `phases` say
     # input
+    random_crops: bool = True  # and flips; else the centre crop
     crop_group: int  # consecutive images that share one crop and flip
     color_noise_basis: Literal["standard_deviations", "eigenvalues"]
     color_noise_rescale: bool  # divide the training input by 1 + noise while the noise is on

@@ -15,6 +15,7 @@ from conftest import PROJECT_DIR, alexnet
         ("num_epochs=many", "a number of type int"),
         ("num_epochs=-1", "at least 0"),
         ("recipe=resnet", "alexnet-2012, alexnet-2012-paper, smoke"),
+        ("recipe=smoke+resnet", "+no-lrn, +plain-pool"),
         ("patches=maybe", "auto, required, waived"),
         ("num_epochs", "NAME=VALUE"),
     ],

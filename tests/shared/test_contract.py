@@ -30,6 +30,9 @@ def contract_of(component: str) -> type[contract.Contract]:
 def values_of(field: contract.Field, flags: set[str]) -> st.SearchStrategy[Any]:
     if field.choices:
         return st.sampled_from(field.choices)
+    if field.names:
+        names, switches = st.sampled_from(field.names), st.lists(st.sampled_from(field.switches), unique=True)
+        return st.builds(lambda name, switches: "+".join([name, *switches]), names, switches)
     if field.type is bool:
         return st.booleans()
     if field.type is int:
@@ -98,6 +101,8 @@ def test_missing_flags(capsys: pytest.CaptureFixture) -> None:
         ("train", "--seed", "1.5", "expected a number of type int"),
         ("train", "--checkpoint-minutes", "nan", "expected at least 0, got nan"),
         ("train", "--recipe", "vgg", "expected one of alexnet-2012"),
+        ("train", "--recipe", "smoke+vgg", "expected after smoke, each once, any of +no-lrn"),
+        ("train", "--recipe", "smoke+tanh+tanh", "each once"),
         ("evaluate", "--gpus", "2", "expected at most 1, got 2"),
         ("ingest", "--jpeg-quality", "101", "expected at most 100"),
         ("ingest", "--executor-input", "{", "expected a JSON object"),

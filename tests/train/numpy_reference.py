@@ -117,7 +117,7 @@ def forward(network, weights, images_NHWC, masks):
 
 
 def margin(network, values):
-    """Find how close a ReLU is to its kink, or a pool to another maximum, relative to the scale of the layer's input."""
+    """Find how close a ReLU is to its kink or a pool to another maximum, relative to the scale of the layer's input."""
     smallest = np.inf
     for layer in network:
         if layer["op"] == "relu":
@@ -141,6 +141,17 @@ def cross_entropy(logits_NC, labels_N):
     return -log_p[rows, labels_N].mean(), gradient / len(labels_N)
 
 
+# The gradient of a layer without weights, from its input and the gradient of its output.
+BACK = {
+    "relu": lambda layer, x, gradient: gradient * (x > 0),
+    "tanh": lambda layer, x, gradient: gradient * (1 - np.tanh(x) ** 2),
+    "lrn": _norm_back,
+    "spatial_norm": _norm_back,
+    "max_pool": _pool_back,
+    "flatten": lambda layer, x, gradient: gradient.reshape(x.shape),
+}
+
+
 def backward(network, weights, values, masks, to_logits_NC):
     """Compute the gradient of every kernel and bias."""
     gradients, to = {}, {name: 0.0 for name in values} | {network[-1]["name"]: to_logits_NC}
@@ -160,18 +171,8 @@ def backward(network, weights, values, masks, to_logits_NC):
         elif op == "dense":
             gradients[f"{name}/kernel"], gradients[f"{name}/bias"] = x.T @ gradient, gradient.sum(0)
             back = gradient @ weights[f"{name}/kernel"].T
-        elif op == "relu":
-            back = gradient * (x > 0)
-        elif op == "tanh":
-            back = gradient * (1 - values[name] ** 2)
-        elif op in ("lrn", "spatial_norm"):
-            back = _norm_back(layer, x, gradient)
-        elif op == "max_pool":
-            back = _pool_back(layer, x, gradient)
-        elif op == "flatten":
-            back = gradient.reshape(x.shape)
         else:
-            back = gradient * masks[name]
+            back = masks[name] * gradient if op == "dropout" else BACK[op](layer, x, gradient)
         to[layer["inputs"][0]] = to[layer["inputs"][0]] + back
     return gradients
 
