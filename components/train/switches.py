@@ -1,8 +1,7 @@
 """Recipes by their full names, `NAME[+SWITCH...]`: each switch changes one thing of a named recipe.
 
-The ablations are those of the paper; [C] 147, 148 and half are the original code's networks for them, whose errors
-the paper's differences come from. Its sixth convolution is not here: neither text nor code that we have says how wide
-it was.
+The ablations are those of the paper; 147, 148 and 145-half are the networks of the original code from whose errors the
+paper's differences come. Its sixth convolution is not here: the paper's text does not say how wide it was.
 """
 
 from collections.abc import Callable
@@ -47,9 +46,15 @@ def _leave_out(number: int) -> Change:
 
 # What each does and its words for the report, in the order in which they are applied and stand in a full name.
 SWITCHES: dict[str, tuple[Change, str]] = {
-    "no-lrn": (_without_norms, "no normalisation, nor the spatial one ([C] 148)"),
-    "plain-pool": (_with_plain_pools, "2x2 pools that do not overlap, conv2 padded by 1 and conv5 by 0 ([C] 147)"),
-    "one-tower": (_with_one_tower, "one tower, half the filters in all convolutions but the last ([C] half)"),
+    "no-lrn": (_without_norms, "no normalisation, nor the spatial one (network 148 of 2012)"),
+    "plain-pool": (
+        _with_plain_pools,
+        "2x2 pools that do not overlap, conv2 padded by 1 and conv5 by 0 (network 147 of 2012)",
+    ),
+    "one-tower": (
+        _with_one_tower,
+        "one tower, half the filters in all convolutions but the last (network 145-half of 2012)",
+    ),
     "drop-conv3": (_leave_out(3), "without conv3; the towers still meet there"),
     "drop-conv4": (_leave_out(4), "without conv4"),
     "drop-conv5": (_leave_out(5), "without conv5; its pool stays"),
@@ -68,7 +73,7 @@ SWITCHES: dict[str, tuple[Change, str]] = {
     ),
     "exponential": (
         lambda recipe: replace(recipe, phases=schedule.exponential_phases(recipe)),
-        "rates of the weights fall by 250 in four equal parts, of the biases by 10 at half time ([C] 170)",
+        "rates of the weights fall by 250 in four equal parts, of the biases by 10 at half time (network 170 of 2012)",
     ),
 }
 
