@@ -35,6 +35,7 @@ def alexnet(
     num_epochs: int = 0,
     seed: int = 0,
     gpus: int = resources.NUM_GPUS,
+    parallel: str = "data",
     split: str = "test",
 ):
     """From the ILSVRC-2010 release to the error rates of Krizhevsky, Sutskever and Hinton 2012.
@@ -55,6 +56,7 @@ def alexnet(
         num_epochs: length of training; 0 is the recipe's.
         seed: seed of training: weights, order, crops, noise and dropout.
         gpus: GPUs to train on; 0 is CPU only.
+        parallel: data | towers: parts of every batch, or a tower of the network, on each GPU.
         split: test | validation: what to evaluate on.
     """
     dataset = ingest(
@@ -74,6 +76,7 @@ def alexnet(
         num_epochs=num_epochs,
         seed=seed,
         gpus=gpus,
+        parallel=parallel,
     )
     errors = evaluate(
         dataset=dataset.outputs["dataset"],

@@ -1,7 +1,7 @@
 """The interface of train."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from components.shared.contract import Contract, input_artifact, output_artifact, parameter
 
@@ -44,7 +44,10 @@ class Train(Contract):
     num_epochs: int = parameter(
         0, help="length of training; the schedule scales with it; 0: the recipe's", unit="epochs", minimum=0
     )
-    gpus: int = parameter(0, help="GPUs to use, each taking its share of every batch; 0: CPU only", minimum=0)
+    gpus: int = parameter(0, help="GPUs to use; 0: CPU only", minimum=0)
+    parallel: Literal["data", "towers"] = parameter(
+        "data", help="how GPUs share the work: parts of every batch, or the two towers of the network, as in 2012"
+    )
     checkpoint_minutes: float = parameter(10.0, help="time between checkpoints", unit="minutes", minimum=0)
     model: str = output_artifact("Model", help="manifest of weights and training history")
     metrics: str = output_artifact("Metrics", help="final losses and errors, JSON")

@@ -20,6 +20,7 @@ with runlog.hold_stderr():
     import keras
     import tensorflow as tf
 
+    from components.train import towers
     from components.train.checkpoint import Checkpoints
     from components.train.data import Split, TrainingBatches
     from components.train.loop import Run, State, train
@@ -77,15 +78,18 @@ def run(config: Train) -> Metadata:
         AlexNetError: see `components.train.loop.train`.
         DataError: the inputs do not belong together or are damaged.
         StorageError: an input cannot be read or the root cannot be written.
-        UsageError: there are fewer GPUs than asked for, or switches of the recipe contradict each other.
+        UsageError: there are fewer GPUs than asked for, the network cannot be shared among them as asked, or switches
+            of the recipe contradict each other.
     """
     log = runlog.RunLog("train")
     recipe = switches.named(config.recipe)
+    if config.parallel == "towers":
+        towers.check(recipe, config.gpus)
     storage.check_writable(config.root_uri)
     use_devices(config.gpus, log)
     dataset, statistics = load_inputs(config)
     num_epochs = config.num_epochs or recipe.num_epochs
-    # The number of devices is no part of the key: draws do not depend on it, and a run may go on with another one.
+    # Devices are no part of the key: draws do not depend on them, and a run may go on with others, shared otherwise.
     key = manifest.digest_of(
         {
             "recipe": dataclasses.asdict(recipe),
@@ -93,7 +97,9 @@ def run(config: Train) -> Metadata:
             "seed": config.seed,
             "dataset": dataset.digest,
             "statistics": statistics.digest,
-            "source": manifest.source_digest(__file__, "data", "model", "network", "optimizer", "schedule", "step"),
+            "source": manifest.source_digest(
+                __file__, "data", "model", "network", "optimizer", "schedule", "step", "towers"
+            ),
         }
     )[:16]
     base_uri = storage.join(storage.absolute(config.root_uri), "train", key)
@@ -108,6 +114,17 @@ def run(config: Train) -> Metadata:
     metadata = write_outputs(config, model)
     manifest.save(model, storage.absolute(config.model))
     return metadata
+
+
+def make_network(
+    config: Train, recipe: Recipe, layers: list[network.Layer], strategy: tf.distribute.Strategy
+) -> tuple[AlexNet, PaperSGD]:
+    """Make the network and its optimizer on the devices that share the work."""
+    with strategy.scope():
+        model = AlexNet(layers, recipe, config.seed)
+        if config.parallel == "towers":
+            model = towers.TowerNet(model, towers.DEVICES)
+        return model, PaperSGD(model.parameters(), recipe)
 
 
 def train_and_publish(
@@ -125,14 +142,12 @@ def train_and_publish(
     mean_image = np.load(statistics.stage("mean_image.npy"))
     # ---- network ----
     layers = network.build(recipe, training_split.num_classes)
-    strategy = strategy_for(config.gpus)
-    with strategy.scope():
-        model = AlexNet(layers, recipe, config.seed)
-        optimizer = PaperSGD(model.parameters(), recipe)
+    strategy = strategy_for(config.gpus, config.parallel)
+    model, optimizer = make_network(config, recipe, layers, strategy)
     mask_units = {layer["name"]: layer["shape"][0] for layer in layers if layer["op"] == "dropout"}
     training = TrainingBatches(training_split, recipe, statistics.content, config.seed, num_epochs, mask_units)
     smallest = len(training.indices(training.steps_per_epoch - 1))
-    if smallest < config.gpus:
+    if smallest < strategy.num_replicas_in_sync:
         raise UsageError(
             f"--gpus: the last batch of an epoch has {smallest} images, fewer than {config.gpus} GPUs. Ask for fewer"
         )
@@ -152,7 +167,7 @@ def train_and_publish(
         )
     )
     # ---- publish ----
-    weights = {name: variable.numpy() for name, variable in model.parameters().items()} | {"mean_image": mean_image}
+    weights = model.export(model.parameters()) | {"mean_image": mean_image}
     files = {
         "weights.safetensors": safetensors.numpy.save(weights),
         "history.jsonl": "".join(json.dumps(entry) + "\n" for entry in state.history).encode(),
@@ -185,7 +200,8 @@ def describe_model(
         num_epochs=len(state.history),
         num_steps=state.step,
     )
-    info = {"timings": state.timings, "gpus": config.gpus, "tensorflow": tf.__version__, "keras": keras.__version__}
+    devices = {"gpus": config.gpus, "parallel": config.parallel}
+    info = {"timings": state.timings, **devices, "tensorflow": tf.__version__, "keras": keras.__version__}
     entries = {
         name: manifest.FileEntry(num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
         for name, data in files.items()

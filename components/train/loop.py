@@ -94,9 +94,9 @@ def _stop_flag() -> Iterator[_StopFlag]:
 
 def _arrays(run: Run) -> dict[str, np.ndarray]:
     return {
-        f"{kind}/{name}": variable.numpy()
+        f"{kind}/{name}": array
         for kind, variables in (("weights", run.optimizer.parameters), ("velocities", run.optimizer.velocities))
-        for name, variable in variables.items()
+        for name, array in run.model.export(variables).items()
     }
 
 
@@ -115,8 +115,8 @@ def _resume(run: Run) -> State:
         return State()
     _, arrays, state = loaded
     for kind, variables in (("weights", run.optimizer.parameters), ("velocities", run.optimizer.velocities)):
-        for name, variable in variables.items():
-            variable.assign(arrays[f"{kind}/{name}"])
+        own = {name.removeprefix(f"{kind}/"): array for name, array in arrays.items() if name.startswith(f"{kind}/")}
+        run.model.restore(variables, own)
     return State(**state)
 
 

@@ -156,21 +156,43 @@ class AlexNet(keras.Model):
 
         Args:
             images_NHWC: float32 [N, 224, 224, 3], RGB 0..255 minus the mean.
-            masks: in training, for each dropout layer float32 [N, U] of zeros and ones; None at test. Dropout is
+            masks: in training, for each dropout layer bool [N, U], true where a unit stays; None at test. Dropout is
                 not inverted: units that stay keep their value in training and are halved at test (paper, section 4.2).
         """
         values: dict[str, Tensor] = {"input": images_NHWC}
         for layer in self.network[1:]:
-            name, inputs = layer["name"], [values[source] for source in layer["inputs"]]
-            if layer["op"] == "dropout":
-                values[name] = inputs[0] * (layer["keep"] if masks is None else masks[name])
-            elif name in self.weighted:
-                pad = layer["op"] == "conv" and not _is_same(layer)
-                x = ops.pad(inputs[0], [[0, 0], *layer["padding"], [0, 0]]) if pad else inputs[0]
-                values[name] = self.weighted[name](x)
-            else:
-                values[name] = OPERATIONS[layer["op"]](layer, *inputs)
+            values[layer["name"]] = self.run_layer(layer, [values[source] for source in layer["inputs"]], masks)
         return values
+
+    def run_layer(self, layer: Layer, inputs: list[Tensor], masks: dict[str, Tensor] | None) -> Tensor:
+        """Compute the output of one layer."""
+        name = layer["name"]
+        if layer["op"] == "dropout":
+            return inputs[0] * (layer["keep"] if masks is None else ops.cast(masks[name], "float32"))
+        if name in self.weighted:
+            pad = layer["op"] == "conv" and not _is_same(layer)
+            x = ops.pad(inputs[0], [[0, 0], *layer["padding"], [0, 0]]) if pad else inputs[0]
+            return self.weighted[name](x)
+        return OPERATIONS[layer["op"]](layer, *inputs)
+
+    def prepare(self, make: Callable[[], Tensor]) -> Tensor:
+        """Make the input of the network where the network needs it."""
+        return make()
+
+    def gradients(self, loss: Callable[[], tuple[Tensor, Tensor]], variables: list[Any]) -> tuple[Tensor, Tensor, list]:
+        """Compute loss, logits and the gradient of the loss by each variable."""
+        with tf.GradientTape() as tape:
+            value, logits_NC = loss()
+        return value, logits_NC, tape.gradient(value, variables)
+
+    def export(self, variables: dict[str, keras.Variable]) -> dict[str, np.ndarray]:
+        """Read parameters or velocities, by the names and in the shapes that every form of the network has."""
+        return {name: variable.numpy() for name, variable in variables.items()}
+
+    def restore(self, variables: dict[str, keras.Variable], arrays: dict[str, np.ndarray]) -> None:
+        """Set parameters or velocities to what `export` read."""
+        for name, variable in variables.items():
+            variable.assign(arrays[name])
 
 
 def center_mean(mean_image_HWC: np.ndarray) -> np.ndarray:

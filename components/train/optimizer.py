@@ -7,6 +7,8 @@ The learning rate is inside the velocity and the weight decay goes through it:
 Keras' `SGD(weight_decay=...)` is another rule (decay outside the momentum), and has no rate for each parameter.
 """
 
+import contextlib
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -55,6 +57,12 @@ def rate_index(name: str) -> int:
     return 2 * (base_name(layer) == "conv1") + (kind == "bias")
 
 
+def _beside(variable: Any) -> AbstractContextManager:
+    """Place what follows on the device of a variable; one that has a copy on each device is placed by its strategy."""
+    mirrored = isinstance(variable, tf.distribute.DistributedValues)
+    return contextlib.nullcontext() if mirrored else tf.device(variable.device)
+
+
 class PaperSGD:
     """Holds the velocities of named variables and steps them.
 
@@ -66,10 +74,11 @@ class PaperSGD:
     def __init__(self, parameters: dict[str, keras.Variable], recipe: Recipe) -> None:
         self.parameters = parameters
         self.recipe = recipe
-        self.velocities = {
-            name: keras.Variable(ops.zeros(variable.shape), trainable=False, name=name.replace("/", "_") + "_velocity")
-            for name, variable in parameters.items()
-        }
+        self.velocities = {}
+        for name, variable in parameters.items():
+            with _beside(variable.value):
+                zeros, own_name = ops.zeros(variable.shape), name.replace("/", "_") + "_velocity"
+                self.velocities[name] = keras.Variable(zeros, trainable=False, name=own_name)
 
     def apply(self, gradients: list[Tensor], step_rates: Tensor) -> None:
         """Step all variables; to be called in a replica context.
@@ -88,10 +97,11 @@ class PaperSGD:
             decay = self.recipe.weight_decay if name.endswith("/kernel") else 0.0
 
             def update(weight, velocity, gradient, step_rates, name=name, decay=decay):
-                rate = step_rates[rate_index(name)]
-                new = paper_update(weight, velocity, gradient, rate, decay, self.recipe.momentum)
-                weight.assign(new[0])
-                velocity.assign(new[1])
+                with _beside(weight):
+                    rate = step_rates[rate_index(name)]
+                    new = paper_update(weight, velocity, gradient, rate, decay, self.recipe.momentum)
+                    weight.assign(new[0])
+                    velocity.assign(new[1])
 
             velocity = self.velocities[name].value
             strategy.extended.update(weight.value, update, args=(velocity, gradient, step_rates))

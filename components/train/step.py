@@ -13,9 +13,9 @@ from components.train.optimizer import PaperSGD
 Batch = dict[str, tf.Tensor]
 
 
-def strategy_for(gpus: int) -> tf.distribute.Strategy:
-    """Choose how the devices share a batch: one takes it whole, several take a part each."""
-    if gpus < 2:
+def strategy_for(gpus: int, parallel: str) -> tf.distribute.Strategy:
+    """Choose how the devices share a batch: one takes it whole, and so do towers; several take a part each."""
+    if gpus < 2 or parallel == "towers":
         return tf.distribute.get_strategy()
     return tf.distribute.MirroredStrategy([f"GPU:{index}" for index in range(gpus)])
 
@@ -65,17 +65,19 @@ def make_train_step(
     def replica_step(
         batch: Batch, batch_size: tf.Tensor, rates: tf.Tensor, rescale: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        images = prepare_training(batch["crops"], batch["flips"], batch["noise"], tf.constant(mean_HWC), rescale)
-        masks = {
-            layer["name"]: tf.cast(batch[layer["name"]], tf.float32)
-            for layer in model.network
-            if layer["op"] == "dropout"
-        }
-        with tf.GradientTape() as tape:
+        def make_images() -> tf.Tensor:
+            return prepare_training(batch["crops"], batch["flips"], batch["noise"], tf.constant(mean_HWC), rescale)
+
+        images = model.prepare(make_images)
+        masks = {layer["name"]: batch[layer["name"]] for layer in model.network if layer["op"] == "dropout"}
+
+        def forward() -> tuple[tf.Tensor, tf.Tensor]:
             logits = model(images, masks)
             # Over the whole batch, so that the sum over replicas is its mean.
-            loss = tf.reduce_sum(cross_entropy(batch["labels"], logits)) / batch_size
-        optimizer.apply(tape.gradient(loss, variables), rates)
+            return tf.reduce_sum(cross_entropy(batch["labels"], logits)) / batch_size, logits
+
+        loss, logits, gradients = model.gradients(forward, variables)
+        optimizer.apply(gradients, rates)
         return loss, tf.math.count_nonzero(num_larger(batch["labels"], logits))
 
     def whole_step(
@@ -109,7 +111,7 @@ def make_validation_step(model: AlexNet, mean_HWC: np.ndarray) -> Callable[[Batc
     """
 
     def step(batch: Batch) -> tf.Tensor:
-        logits = model(prepare_test(batch["crops"], tf.constant(mean_HWC)))
+        logits = model(model.prepare(lambda: prepare_test(batch["crops"], tf.constant(mean_HWC))))
         larger = num_larger(batch["labels"], logits)
         return tf.stack(
             [

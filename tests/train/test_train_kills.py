@@ -1,0 +1,84 @@
+"""A training of 200 steps that is killed again and again ends as one that was left alone, to the bit."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tiny_dataset import write_inputs
+
+from components.shared import manifest
+
+NUM_EPOCHS, STEPS_PER_EPOCH = 40, 5
+NUM_KILLS, SEED = 5, 0
+
+# Processes that kill themselves at their N-th reading of a batch, publication or deletion: so between the arrays of a
+# checkpoint and its record, too, and before the deletion of an old one. They are forked where everything is imported
+# and nothing has run, which saves the seconds of the imports.
+DRIVER = """
+import itertools, json, os, signal, sys
+sys.path[:0] = [sys.argv[1]]
+from tiny_dataset import tiny
+from components.shared import storage
+from components.train import data, job
+from components.train.contract import Train
+from components.train.recipe import RECIPES
+
+plan, num_epochs = json.loads(sys.argv[2]), int(sys.argv[3])
+
+def fatal(function):
+    def call(*args, **settings):
+        if next(count) == die_at:
+            what = args[1] if function.__name__ == "read" else os.path.basename(args[-1])
+            os.write(2, f"killed at {function.__name__} of {what}\\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **settings)
+    return call
+
+data.TrainingBatches.read = fatal(data.TrainingBatches.read)
+storage.publish_bytes, storage.delete = fatal(storage.publish_bytes), fatal(storage.delete)
+RECIPES["smoke"] = tiny(name="smoke", num_epochs=num_epochs)
+for settings, die_at in plan:
+    count, process = itertools.count(1), os.fork()
+    if not process:
+        job.run(Train(**settings))
+        os._exit(0)
+    os.write(2, f"ended with {os.waitpid(process, 0)[1]}\\n".encode())
+"""
+
+
+def settings_of(inputs, out):
+    return {
+        "dataset": str(inputs / "dataset.json"),
+        "statistics": str(inputs / "statistics.json"),
+        "root_uri": str(out / "root"),
+        "recipe": "smoke",
+        "checkpoint_minutes": 0.001,  # every few steps
+        "model": str(out / "model.json"),
+        "metrics": str(out / "metrics.json"),
+        "report": str(out / "report.html"),
+    }
+
+
+@pytest.mark.slow
+def test_random_kills_change_no_bit(tmp_path, request):
+    write_inputs(tmp_path, num_train=8 * STEPS_PER_EPOCH, num_validation=4)
+    whole, parts = (settings_of(tmp_path, tmp_path / name) for name in ("whole", "parts"))
+    kills = np.random.default_rng(SEED).integers(10, 60, NUM_KILLS).tolist()  # fewer than the steps
+    plan = json.dumps([(whole, 0), *((parts, kill) for kill in kills), (parts, 0)])  # 0: never
+    command = [sys.executable, "-c", DRIVER, str(request.path.parent), plan, str(NUM_EPOCHS)]
+    done = subprocess.run(command, cwd=request.config.rootpath, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    endings = [int(code) for code in re.findall(r"ended with (\d+)", done.stderr)]
+    assert endings == [0, *[signal.SIGKILL] * NUM_KILLS, 0], done.stderr[-3000:]
+    assert done.stderr.count("resuming from a checkpoint") >= NUM_KILLS - 1
+    models = [manifest.load(str(tmp_path / name / "model.json"), "model") for name in ("whole", "parts")]
+    histories = [model.stage("history.jsonl").read_text() for model in models]
+    assert histories[0] == histories[1]  # losses, errors and rates of every epoch
+    assert len(histories[0].splitlines()) == NUM_EPOCHS
+    assert json.loads(histories[0].splitlines()[-1])["step"] == NUM_EPOCHS * STEPS_PER_EPOCH
+    assert models[0].files == models[1].files  # sha256 of the weights
+    assert models[0].digest == models[1].digest
