@@ -15,11 +15,11 @@ from components.shared import manifest
 NUM_EPOCHS, STEPS_PER_EPOCH = 40, 5
 NUM_KILLS, SEED = 5, 0
 
-# Processes that kill themselves at their N-th reading of a batch, publication or deletion: so between the arrays of a
-# checkpoint and its record, too, and before the deletion of an old one. They are forked where everything is imported
-# and nothing has run, which saves the seconds of the imports.
+# Processes that kill themselves a few events after they first read the batch of a step; an event is a reading, a
+# publication or a deletion, so it may be between the arrays of a checkpoint and its record, too. They are forked where
+# everything is imported and nothing has run, which saves the seconds of the imports.
 DRIVER = """
-import itertools, json, os, signal, sys
+import json, os, signal, sys
 sys.path[:0] = [sys.argv[1]]
 from tiny_dataset import tiny
 from components.shared import storage
@@ -31,7 +31,9 @@ plan, num_epochs = json.loads(sys.argv[2]), int(sys.argv[3])
 
 def fatal(function):
     def call(*args, **settings):
-        if next(count) == die_at:
+        if fuse or function.__name__ == "read" and args[1] >= die_at[0]:
+            fuse.append(function.__name__)
+        if len(fuse) > die_at[1]:
             what = args[1] if function.__name__ == "read" else os.path.basename(args[-1])
             os.write(2, f"killed at {function.__name__} of {what}\\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
@@ -42,7 +44,7 @@ data.TrainingBatches.read = fatal(data.TrainingBatches.read)
 storage.publish_bytes, storage.delete = fatal(storage.publish_bytes), fatal(storage.delete)
 RECIPES["smoke"] = tiny(name="smoke", num_epochs=num_epochs)
 for settings, die_at in plan:
-    count, process = itertools.count(1), os.fork()
+    fuse, process = [], os.fork()
     if not process:
         job.run(Train(**settings))
         os._exit(0)
@@ -67,8 +69,10 @@ def settings_of(inputs, out):
 def test_random_kills_change_no_bit(tmp_path, request):
     write_inputs(tmp_path, num_train=8 * STEPS_PER_EPOCH, num_validation=4)
     whole, parts = (settings_of(tmp_path, tmp_path / name) for name in ("whole", "parts"))
-    kills = np.random.default_rng(SEED).integers(10, 60, NUM_KILLS).tolist()  # fewer than the steps
-    plan = json.dumps([(whole, 0), *((parts, kill) for kill in kills), (parts, 0)])  # 0: never
+    rng, never = np.random.default_rng(SEED), (NUM_EPOCHS * STEPS_PER_EPOCH, 0)
+    steps = np.sort(rng.choice(np.arange(5, 190), NUM_KILLS, replace=False)).tolist()
+    kills = [(step, int(rng.integers(0, 8))) for step in steps]
+    plan = json.dumps([(whole, never), *((parts, kill) for kill in kills), (parts, never)])
     command = [sys.executable, "-c", DRIVER, str(request.path.parent), plan, str(NUM_EPOCHS)]
     done = subprocess.run(command, cwd=request.config.rootpath, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
