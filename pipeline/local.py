@@ -39,7 +39,7 @@ class Run:
 
 def new_run(home: Path, values: dict[str, Value]) -> Run:
     """Make the folder of a new run under `home`; its name sorts by time."""
-    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
     run_dir = home / "runs" / run_id
     storage.make_parent(run_dir / "run.json")
     return Run(run_id, run_dir, values, {})
