@@ -1,7 +1,6 @@
 """Evaluate a model: predictions, errors, confusion matrix and the report."""
 
 import dataclasses
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -118,8 +117,7 @@ def find_or_predict(
     found = predictions.predict(network, weights["mean_image"], dataset, config.split, config.batch_size, log)
     seconds = time.monotonic() - start
     content = predictions.encode(found)
-    storage.publish_bytes(content, storage.join(base_uri, predictions.FILE_NAME))
-    entry = manifest.FileEntry(num_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    entry = manifest.publish(content, base_uri, predictions.FILE_NAME)
     made = Manifest(
         kind="predictions",
         base_uri=base_uri,

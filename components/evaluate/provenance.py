@@ -10,18 +10,9 @@ import numpy as np
 
 from components.evaluate import figures, page
 from components.evaluate.evaluation import Evaluation
+from components.shared import published
 from components.shared.manifest import SPLITS
 from components.shared.runlog import format_seconds, format_value
-
-# Standard deviations and components of RGB in grey levels, ascending, as published with the author's later code
-# (cuda-convnet2 make-data input_meta, computed on ILSVRC-2012), and the channel means of the mean image there.
-PUBLISHED_STDS = (19.720833, 37.093889, 121.780061)
-PUBLISHED_VECTORS = (
-    (0.417955, -0.816981, 0.397311),
-    (-0.712579, -0.023542, 0.701196),
-    (-0.563510, -0.576184, -0.592003),
-)
-PUBLISHED_MEAN_RGB = (127.304901, 119.715416, 104.912605)
 
 
 def dataset(evaluation: Evaluation) -> str:
@@ -73,20 +64,20 @@ def statistics(evaluation: Evaluation) -> str:
     rows = []
     for number in (2, 1, 0):  # strongest first
         std, vector = content["standard_deviations"][number], content["eigenvectors"][number]
-        theirs = PUBLISHED_VECTORS[number]
+        theirs = published.COMPONENTS[number]
         alike = abs(float(np.dot(vector, theirs)))
         rows.append(
             [
                 str(3 - number),
                 _swatch(content["mean_rgb"], std, vector),
                 f"{std:.2f}",
-                f"{PUBLISHED_STDS[number]:.2f}",
+                f"{published.STANDARD_DEVIATIONS[number]:.2f}",
                 "(" + ", ".join(f"{v:.3f}" for v in vector) + ")",
                 f"{alike:.3f}",
             ]
         )
     mean = ", ".join(f"{name} {value:.1f}" for name, value in zip("RGB", content["mean_rgb"], strict=True))
-    published = ", ".join(f"{name} {value:.1f}" for name, value in zip("RGB", PUBLISHED_MEAN_RGB, strict=True))
+    published_mean = ", ".join(f"{name} {value:.1f}" for name, value in zip("RGB", published.MEAN_RGB, strict=True))
     colors = page.table(["", "Mean ± 2 sd along it", "#sd", "#sd, published", "Direction RGB", "#Cosine"], rows)
     picture_html = page.figure(
         picture,
@@ -100,7 +91,7 @@ def statistics(evaluation: Evaluation) -> str:
         f'<div class="columns mean">{picture_html}<div><h3>Principal components of RGB</h3>{colors}'
         + page.text(
             f"In grey levels of 0 to 255, over {content['num_pixels']:,} pixels. "
-            f"Mean here: {mean}; published: {published}. "
+            f"Mean here: {mean}; published: {published_mean}. "
             "Published means what the paper's first author released for ILSVRC-2012; cosine 1 is the same direction. "
             "Training adds a random multiple of these colours to every photograph (paper, section 4.1).",
             "note",

@@ -1,6 +1,5 @@
 """Ingest: the ILSVRC-2010 release to 256x256 TFRecords, every image accounted for."""
 
-import hashlib
 from pathlib import Path
 
 import cv2
@@ -182,8 +181,7 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
 
     # ---- publish it
     table = accounting.images_tsv(rows)
-    storage.publish_bytes(table, storage.join(settings.base_uri, IMAGES_TSV))
-    files[IMAGES_TSV] = manifest.FileEntry(num_bytes=len(table), sha256=hashlib.sha256(table).hexdigest())
+    files[IMAGES_TSV] = manifest.publish(table, settings.base_uri, IMAGES_TSV)
     content = manifest.DatasetContent(
         classes=classes,
         splits=entries,

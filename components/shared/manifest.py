@@ -159,6 +159,12 @@ class Manifest:
         return storage.stage(self.uri(name), entry["num_bytes"], entry["sha256"])
 
 
+def publish(data: bytes, base_uri: str, name: str) -> FileEntry:
+    """Publish one of an artifact's files and describe it; errors as `storage.publish_bytes`."""
+    storage.publish_bytes(data, storage.join(base_uri, name))
+    return FileEntry(num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
 def file_entry(path: Path) -> FileEntry:
     """Describe a local file."""
     return FileEntry(num_bytes=path.stat().st_size, sha256=storage.sha256(str(path)))

@@ -6,18 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components.shared import published
+
 if TYPE_CHECKING:  # Beam takes seconds to import
     from components.statistics.sums import Sums
-
-# The basis that the authors published with the 2012 code, for their 256x256 training set: components ascending by
-# standard deviation (grey levels), each a direction in RGB; and the mean of their mean image.
-PUBLISHED_STD = (19.720833, 37.093889, 121.780061)
-PUBLISHED_COMPONENTS = (
-    (0.417955, -0.816981, 0.397311),
-    (-0.712579, -0.023542, 0.701196),
-    (-0.563510, -0.576184, -0.592003),
-)
-PUBLISHED_MEAN = (127.304901, 119.715416, 104.912605)
 
 MAX_SWEEPS = 12  # four or five do
 
@@ -103,12 +95,12 @@ def summarize(content: dict[str, Any]) -> str:
         "# Statistics of the training set",
         "",
         f"{content['num_images']:,} images, {content['num_pixels']:,} pixels; exact integer sums by TF Transform.",
-        "Grey levels 0..255. Published: the basis that the authors released with the 2012 code.",
+        "Grey levels 0..255. Published: what the paper's first author released later, for ILSVRC-2012.",
         "",
         row("mean", "red", "green", "blue"),
         "|---|---|---|---|",
         row("here", *content["mean_rgb"]),
-        row("published", *PUBLISHED_MEAN),
+        row("published", *published.MEAN_RGB),
         "",
         row("covariance", "red", "green", "blue"),
         "|---|---|---|---|",
@@ -118,13 +110,13 @@ def summarize(content: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for k in range(3):
-        ours, theirs = content["eigenvectors"][k], PUBLISHED_COMPONENTS[k]
+        ours, theirs = content["eigenvectors"][k], published.COMPONENTS[k]
         lines.append(
             row(
                 k + 1,
                 content["eigenvalues"][k],
                 content["standard_deviations"][k],
-                PUBLISHED_STD[k],
+                published.STANDARD_DEVIATIONS[k],
                 " ".join(f"{value:+.4f}" for value in ours),
                 " ".join(f"{value:+.4f}" for value in theirs),
                 angle_degrees(ours, theirs),

@@ -1,6 +1,5 @@
 """The flow of statistics: one Beam pass over the training shards, then the small arrays, the manifest and a summary."""
 
-import hashlib
 import io
 import secrets
 import tempfile
@@ -93,8 +92,7 @@ def publish_array(array: np.ndarray, folder: str, name: str) -> FileEntry:
     """Publish an array as `<folder>/<name>.npy` and describe the file."""
     buffer = io.BytesIO()
     np.save(buffer, array)
-    storage.publish_bytes(buffer.getvalue(), storage.join(folder, f"{name}.npy"))
-    return FileEntry(num_bytes=buffer.tell(), sha256=hashlib.sha256(buffer.getvalue()).hexdigest())
+    return manifest.publish(buffer.getvalue(), folder, f"{name}.npy")
 
 
 def publish_graph(work_dir: Path, folder: str) -> dict[str, FileEntry]:

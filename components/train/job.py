@@ -1,7 +1,6 @@
 """Trains a recipe's network on a dataset and publishes weights, history, metrics and a report."""
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -168,12 +167,11 @@ def train_and_publish(
     )
     # ---- publish ----
     weights = model.export(model.parameters()) | {"mean_image": mean_image}
+    history = "".join(json.dumps(entry) + "\n" for entry in state.history).encode()
     files = {
-        "weights.safetensors": safetensors.numpy.save(weights),
-        "history.jsonl": "".join(json.dumps(entry) + "\n" for entry in state.history).encode(),
+        name: manifest.publish(data, base_uri, name)
+        for name, data in (("weights.safetensors", safetensors.numpy.save(weights)), ("history.jsonl", history))
     }
-    for name, data in files.items():
-        storage.publish_bytes(data, storage.join(base_uri, name))
     return describe_model(config, recipe, dataset, statistics, base_uri, files, layers, state)
 
 
@@ -183,7 +181,7 @@ def describe_model(
     dataset: Manifest,
     statistics: Manifest,
     base_uri: str,
-    files: dict[str, bytes],
+    files: dict[str, manifest.FileEntry],
     layers: list[network.Layer],
     state: State,
 ) -> Manifest:
@@ -202,11 +200,7 @@ def describe_model(
     )
     devices = {"gpus": config.gpus, "parallel": config.parallel}
     info = {"timings": state.timings, **devices, "tensorflow": tf.__version__, "keras": keras.__version__}
-    entries = {
-        name: manifest.FileEntry(num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-        for name, data in files.items()
-    }
-    return Manifest("model", base_uri, entries, content, info)
+    return Manifest("model", base_uri, files, content, info)
 
 
 def write_outputs(config: Train, model: Manifest) -> Metadata:

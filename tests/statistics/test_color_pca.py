@@ -4,9 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.shared import published
 from components.statistics.color_pca import (
-    PUBLISHED_COMPONENTS,
-    PUBLISHED_STD,
     angle_degrees,
     color_pca,
     summarize,
@@ -62,9 +61,9 @@ def test_constant_and_grey_sets_have_no_negative_variance() -> None:
 
 
 def test_published_basis_is_orthonormal_and_gives_its_covariance() -> None:
-    basis = np.array(PUBLISHED_COMPONENTS)
+    basis = np.array(published.COMPONENTS)
     np.testing.assert_allclose(basis @ basis.T, np.eye(3), atol=3e-6)
-    covariance = basis.T @ np.diag(np.square(PUBLISHED_STD)) @ basis
+    covariance = basis.T @ np.diag(np.square(published.STANDARD_DEVIATIONS)) @ basis
     np.testing.assert_allclose(np.diag(covariance), [5475.905973, 5183.860320, 5935.484785], rtol=1e-5)
 
 
@@ -76,7 +75,7 @@ def test_summary_shows_ours_beside_theirs() -> None:
         "rgb_covariance": [[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]],
         "eigenvalues": [1.0, 4.0, 9.0],
         "standard_deviations": [1.0, 2.0, 3.0],
-        "eigenvectors": [[-x for x in PUBLISHED_COMPONENTS[0]], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]],
+        "eigenvectors": [[-x for x in published.COMPONENTS[0]], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]],
     }
     text = summarize(content)
     assert "1,261,406 images" in text
