@@ -45,27 +45,31 @@ def load_inputs(config: Evaluate) -> tuple[Manifest, Manifest, Manifest]:
 
     Raises:
         DataError: they do not, or the split is empty.
+        UsageError: there is more than one model.
     """
     dataset = manifest.load(config.dataset, "dataset")
     statistics = manifest.load(config.statistics, "statistics")
-    model = manifest.load(config.model, "model")
-    for name, entry in (("statistics", statistics), ("model", model)):
+    model_path, *others = config.models
+    if others:
+        raise UsageError(f"--models: expected one model, got {len(config.models)}. Evaluate them one by one")
+    model = manifest.load(model_path, "model")
+    for name, path, entry in (("statistics", config.statistics, statistics), ("model", model_path, model)):
         made_from = entry.content["dataset_digest"]
         if made_from != dataset.digest:
             raise DataError(
-                f"{getattr(config, name)}: made from dataset {made_from[:16]}, but {config.dataset} is "
+                f"{path}: made from dataset {made_from[:16]}, but {config.dataset} is "
                 f"{dataset.digest[:16]}. Give the dataset that the {name} step had, or run that step on this one"
             )
     if model.content["statistics_digest"] != statistics.digest:
         raise DataError(
-            f"{config.model}: trained with statistics {model.content['statistics_digest'][:16]}, but "
+            f"{model_path}: trained with statistics {model.content['statistics_digest'][:16]}, but "
             f"{config.statistics} is {statistics.digest[:16]}. Give the statistics that the train step had"
         )
     wnids = [[c["wnid"] for c in entry.content["classes"]] for entry in (dataset, model)]
     num_logits = model.content["network"][-1]["shape"][-1]
     if wnids[0] != wnids[1] or num_logits != len(wnids[0]) or model.content["network"][-1]["name"] != LOGITS:
         raise DataError(
-            f"{config.model}: its {num_logits} outputs are not the {len(wnids[0])} classes of {config.dataset}, in "
+            f"{model_path}: its {num_logits} outputs are not the {len(wnids[0])} classes of {config.dataset}, in "
             "their order. Train again on this dataset"
         )
     if not dataset.content["splits"][config.split]["num_examples"]:
