@@ -121,8 +121,8 @@ def _task(workflow: dict[str, Any], path: str, nodes: dict[str, dict[str, Any]])
         message=troubled[-1]["message"] if troubled else "",
         pods=[pod_name(workflow, node) for node in attempts or ([driver] if driver else [])],
     )
-    if result.state in ("succeeded", "cached"):
-        result.message = ""
+    if result.state in ("succeeded", "cached", "running"):
+        result.message = ""  # of an attempt that no longer matters
     patch = next((value for n in (*within, *([task] if task else [])) if (value := _value(n, "pod-spec-patch"))), None)
     if patch:
         executor_input = _executor_input(patch)

@@ -100,7 +100,10 @@ def differences(record: dict[str, Any], again: dict[str, Any]) -> list[str]:
     before, after = _label(record["code"]), _label(again["code"])
     lines.append(f"code: {before} -> {after}" if record["code"] != again["code"] else f"code: the same, {after}")
     for name, output in again["outputs"].items():
-        original = record["outputs"].get(name, {"digest": "", "metadata": {}})
+        original = record["outputs"].get(name)
+        if not original:
+            lines.append(f"output {name}: nothing to compare with")
+            continue
         lines.append(f"output {name}: {'the same' if original['digest'] == output['digest'] else 'differs'}")
         lines += [
             f"  {key}: {original['metadata'].get(key)} -> {value}"

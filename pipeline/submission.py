@@ -1,5 +1,6 @@
 """What `alexnet submit` sends: checked parameters, both documents of pipeline.yaml, and how the run is to go."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,7 @@ def read_file(path: str) -> list[str]:
         raise DataError(f"{path}: neither JSON nor YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object of parameters, got {type(content).__name__}")
-    return [f"{name}={value if isinstance(value, str) else yaml_text(value)}" for name, value in content.items()]
-
-
-def yaml_text(value: Any) -> str:
-    """Write a value as people type it after `--param name=`: true, 0.5, [1, 2]."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**9).strip()
-    return text.removesuffix("...").strip()
+    return [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in content.items()]
 
 
 def parameters(pipeline: ir.Pipeline, given: list[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-from components.shared import errors, executor, runlog, storage
+from components.shared import errors, executor, runlog, storage, task_record
 from components.shared.field import JSON_TYPES, Field, Role
 
 
@@ -195,6 +195,7 @@ def run(contract: type[Contract], target: str) -> NoReturn:
         for f in fields(contract):
             if f.role == "output":
                 storage.make_parent(Path(getattr(config, f.name)))
+        task_record.write(contract.NAME, getattr(config, "root_uri", ""), executor_input, log)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         module, function = target.split(":")
         metadata = getattr(importlib.import_module(module), function)(config)

@@ -56,55 +56,81 @@ class Workflow:
             node["inputs"] = {"parameters": [{"name": k, "value": v} for k, v in inputs]}
         self.nodes[node["id"]] = node
 
+    def _entry(self, name):
+        """Find a task in whatever graph it is.
+
+        Returns:
+            The path of that graph, the task and its component.
+        """
+        graphs = {"": self.spec["root"]["dag"]}
+        graphs |= {f".{n.removeprefix('comp-')}": c["dag"] for n, c in self.spec["components"].items() if "dag" in c}
+        for graph, dag in graphs.items():
+            if name in dag["tasks"]:
+                entry = dag["tasks"][name]
+                return graph, entry, self.spec["components"][entry["componentRef"]["name"]]
+        raise KeyError(name)
+
+    def path(self, name):
+        """Return the path of a task's node; `train#1` is that of the second item of its loop."""
+        task, _, item = name.partition("#")
+        graph, entry, _ = self._entry(task)
+        if "for-loop" in graph:
+            return f".root.exit-handler-1{graph}.iteration-iterations({item or 0}:{item or 0}).iteration-item.{task}"
+        hook = ".exit-handler-1.onExit" if "triggerPolicy" in entry else graph
+        return f".root{hook}.{task}"
+
     def uri(self, task, name):
-        return f"{self.root}/alexnet/{self.run_id}/{task}/0f1e2d3c-{zlib.crc32(task.encode()):012d}/{name}"
+        kind = task.partition("#")[0]
+        return f"{self.root}/alexnet/{self.run_id}/{kind}/0f1e2d3c-{zlib.crc32(task.encode()):012d}/{name}"
 
-    def _resolve(self, sources, component):
+    def _value(self, source, item):
+        if "runtimeValue" in source:
+            return str(source["runtimeValue"]["constant"]).replace("{{$.pipeline_job_uuid}}", self.run_id)
+        if "taskFinalStatus" in source:
+            return {"state": "SUCCEEDED", "pipelineTaskName": "exit-handler-1"}
+        key = source["componentInputParameter"].removeprefix("pipelinechannel--")
+        name = key.removesuffix("-loop-item")
+        value = self.values.get(name, self.spec["root"]["inputDefinitions"]["parameters"][name].get("defaultValue"))
+        return value[item] if name != key else value
+
+    def _sources(self, source):
+        """Return the tasks and the output that an input comes from; several where a loop made it."""
+        found = source.get("taskOutputArtifact", {})
+        key = source.get("componentInputArtifact") or found["outputArtifactKey"]
+        if key.startswith("pipelinechannel--"):
+            task, output = key.removeprefix("pipelinechannel--").split("-")
+            seeds = self.values.get("seeds", [0])
+            return [(f"{task}#{i}" if task == "train" else task, output) for i in range(len(seeds) if found else 1)]
+        return [(found["producerTask"], key)]
+
+    def executor_input(self, name, metadata):
+        task, _, item = name.partition("#")
+        _, entry, component = self._entry(task)
         defined = component.get("inputDefinitions", {}).get("parameters", {})
-        values = {name: entry["defaultValue"] for name, entry in defined.items() if "defaultValue" in entry}
-        roots = self.spec["root"]["inputDefinitions"]["parameters"]
-        for name, source in sources.items():
-            if "runtimeValue" in source:
-                values[name] = source["runtimeValue"]["constant"]
-            else:
-                key = source["componentInputParameter"]
-                values[name] = self.values.get(key, roots[key].get("defaultValue"))
-        return values
-
-    def executor_input(self, task, metadata):
-        entry = self.spec["root"]["dag"]["tasks"][task]
-        component = self.spec["components"][entry["componentRef"]["name"]]
-        inputs = {
-            name: {
+        values = {n: e["defaultValue"] for n, e in defined.items() if "defaultValue" in e}
+        given = entry.get("inputs", {})
+        values |= {n: self._value(source, int(item or 0)) for n, source in given.get("parameters", {}).items()}
+        inputs = {}
+        for artifact, source in given.get("artifacts", {}).items():
+            told = {"display_name": artifact, "store_session_info": "{}", **metadata.get(artifact, {})}
+            inputs[artifact] = {
                 "artifacts": [
                     {
-                        "name": str(100 + index),
-                        "uri": self.uri(
-                            source["taskOutputArtifact"]["producerTask"],
-                            source["taskOutputArtifact"]["outputArtifactKey"],
-                        ),
+                        "name": str(100 + i),
+                        "uri": self.uri(*made),
                         "type": {"schemaTitle": "system.Artifact"},
-                        "metadata": {"display_name": name, "store_session_info": "{}", **metadata.get(name, {})},
+                        "metadata": told,
                     }
+                    for i, made in enumerate(self._sources(source))
                 ]
             }
-            for index, (name, source) in enumerate(entry.get("inputs", {}).get("artifacts", {}).items())
-            if "taskOutputArtifact" in source
-        }
-        outputs = {n: e["artifactType"] for n, e in component.get("outputDefinitions", {}).get("artifacts", {}).items()}
-        outputs["executor-logs"] = {"schemaTitle": "system.Artifact"}
+        kinds = {n: e["artifactType"] for n, e in component.get("outputDefinitions", {}).get("artifacts", {}).items()}
+        kinds["executor-logs"] = {"schemaTitle": "system.Artifact"}
+        mine = name if task == "train" and item else "train#0" if task == "train" else task
+        outputs = {n: {"artifacts": [{"name": n, "uri": self.uri(mine, n), "type": kind}]} for n, kind in kinds.items()}
         return {
-            "inputs": {
-                "parameterValues": self._resolve(entry.get("inputs", {}).get("parameters", {}), component),
-                "artifacts": inputs,
-            },
-            "outputs": {
-                "artifacts": {
-                    n: {"artifacts": [{"name": n, "uri": self.uri(task, n), "type": kind}]}
-                    for n, kind in outputs.items()
-                },
-                "outputFile": "/tmp/kfp_outputs/output_metadata.json",
-            },
+            "inputs": {"parameterValues": values, "artifacts": inputs},
+            "outputs": {"artifacts": outputs, "outputFile": "/tmp/kfp_outputs/output_metadata.json"},
         }
 
     def task(self, name, phases, clock, metadata=()):
@@ -117,14 +143,13 @@ class Workflow:
             clock: seconds at which it started and ended.
             metadata: of its inputs, by name.
         """
-        entry = self.spec["root"]["dag"]["tasks"][name]
-        component = self.spec["components"][entry["componentRef"]["name"]]
+        path, (_, entry, component) = self.path(name), self._entry(name.partition("#")[0])
         container = self.spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
         given = [("component", component), ("task", entry), ("container", container), ("parent-dag-id", 7)]
         inputs = [(k, json.dumps(v)) for k, v in given] + [("task-name", name), ("iteration-index", "-1")]
         failed, _, message = phases.partition(": ") if isinstance(phases, str) else ("", "", "")
         phase = "Failed" if failed == "driver" else "Succeeded"
-        self._add(f".root.{name}-driver", "Pod", "system-container-driver", phase, inputs, message, clock)
+        self._add(f"{path}-driver", "Pod", "system-container-driver", phase, inputs, message, clock)
         if failed == "driver":
             return
         executor_input = self.executor_input(name, dict(metadata))
@@ -150,16 +175,15 @@ class Workflow:
         attempts = [] if phases == "cached" else [phase.partition(": ") for phase in phases if phase != "wait"]
         waiting = "wait" in phases or (attempts and attempts[-1][0] == "Pending")
         outer = "Running" if waiting else attempts[-1][0] if attempts else "Succeeded"
-        self._add(f".root.{name}", "DAG", "retry-system-container-executor", outer, flags, "", clock)
+        self._add(path, "DAG", "retry-system-container-executor", outer, flags, "", clock)
         if phases == "cached":
             why = "when 'true != true' evaluated false"
-            self._add(f".root.{name}.executor", "Skipped", "retry-system-container-impl", "Skipped", (), why, clock)
+            self._add(f"{path}.executor", "Skipped", "retry-system-container-impl", "Skipped", (), why, clock)
             return
         message = attempts[-1][2] if outer == "Failed" else ""
-        self._add(f".root.{name}.executor", "Retry", "retry-system-container-impl", outer, patch, message, clock)
+        self._add(f"{path}.executor", "Retry", "retry-system-container-impl", outer, patch, message, clock)
         for index, (phase, _, message) in enumerate(attempts):
-            path = f".root.{name}.executor({index})"
-            self._add(path, "Pod", "retry-system-container-impl", phase, patch, message, clock)
+            self._add(f"{path}.executor({index})", "Pod", "retry-system-container-impl", phase, patch, message, clock)
 
     def manifest(self, phase):
         """Return the workflow as the v1beta1 API gives it: a text of JSON."""
@@ -191,5 +215,5 @@ class Workflow:
 
     def pod(self, task, attempt=0):
         """Return the name of the pod of an attempt."""
-        number = zlib.crc32(f"{self.name}.root.{task}.executor({attempt})".encode())
+        number = zlib.crc32(f"{self.name}{self.path(task)}.executor({attempt})".encode())
         return f"{self.name}-retry-system-container-impl-{number}"

@@ -31,7 +31,7 @@ def link(server):
 
 
 def test_both_documents_and_typed_parameters_go_out_and_the_link_comes_first(server):
-    done = submit(server, "--param", "seed=3", "--param", "recipe=smoke")
+    done = submit(server, "--param", "seeds=[3]", "--param", "recipe=smoke")
     assert done.returncode == 0, done.stderr
     assert done.stdout == link(server) + "\n"
     [body] = server.bodies("/apis/v2beta1/runs")
@@ -41,7 +41,7 @@ def test_both_documents_and_typed_parameters_go_out_and_the_link_comes_first(ser
         "parameters": {
             "release_uri": "gs://bucket/ilsvrc2010",
             "root_uri": "gs://bucket/alexnet",
-            "seed": 3,
+            "seeds": [3],
             "recipe": "smoke",
         }
     }
@@ -70,11 +70,11 @@ def test_account_root_names_and_caching_are_the_runs_own(server):
 
 def test_parameters_come_from_a_file_too_and_the_command_line_wins(server, tmp_path):
     path = tmp_path / "parameters.yaml"
-    path.write_text("release_uri: gs://bucket/ilsvrc2010\nroot_uri: gs://bucket/a\nseed: 1\ngpus: 0\n")
-    done = submit(server, "--params", path, "--param", "seed=2", given=())
+    path.write_text("release_uri: gs://bucket/ilsvrc2010\nroot_uri: gs://bucket/a\nseeds: [1]\ngpus: 0\n")
+    done = submit(server, "--params", path, "--param", "seeds=[2,3]", given=())
     assert done.returncode == 0, done.stderr
     values = server.bodies("/apis/v2beta1/runs")[0]["runtime_config"]["parameters"]
-    assert (values["seed"], values["gpus"], values["root_uri"]) == (2, 0, "gs://bucket/a")
+    assert (values["seeds"], values["gpus"], values["root_uri"]) == ([2, 3], 0, "gs://bucket/a")
     (tmp_path / "list.json").write_text("[1]")
     assert submit(server, "--params", tmp_path / "list.json").returncode == 65
 
@@ -111,7 +111,7 @@ def test_an_uploaded_version_is_what_runs(server):
         ((), "release_uri, root_uri"),
         (GIVEN[:2], "root_uri"),
         ((*GIVEN, "--param", "lerning_rate=1"), "num_epochs"),
-        ((*GIVEN, "--param", "seed=many"), "a number of type int"),
+        ((*GIVEN, "--param", "num_epochs=many"), "a number of type int"),
         ((*GIVEN, "--param", "root_uri=results"), "expected a URI"),
     ],
 )
