@@ -17,6 +17,7 @@ from pipeline.client import Client, Refused, Unreachable
 NAMESPACE = "kubeflow"
 GPU = "nvidia.com/gpu"
 SERVICE_ACCOUNT = "pipeline-runner"  # what the server takes where a run names none
+LAUNCHER = "kfp-launcher"  # the config map that says where Kubeflow keeps small artifacts
 
 
 @dataclass(frozen=True)
@@ -115,25 +116,33 @@ def server(client: Client | None) -> Iterator[Check]:
         yield Check("access", "failed", str(error))
 
 
-def needs() -> tuple[int, dict[str, bool]]:
+KINDS = {  # of an executor of pipeline.yaml: what it names, and the key of the name
+    "secretAsEnv": ("secret", "secretName"),
+    "secretAsVolume": ("secret", "secretName"),
+    "imagePullSecret": ("secret", "secretName"),
+    "configMapAsEnv": ("config map", "configMapName"),
+    "configMapAsVolume": ("config map", "configMapName"),
+}
+
+
+def needs() -> tuple[int, dict[tuple[str, str], bool]]:
     """Read pipeline.yaml for what it takes from the cluster.
 
     Returns:
-        The GPUs that its largest task asks for, and the secrets that it names and whether each is optional.
+        The GPUs that its largest task asks for; the secrets and config maps that it names, and which are optional.
     """
     spec, *rest = submission.documents()
     executors = spec["deploymentSpec"]["executors"].values()
     limits = [e.get("container", {}).get("resources", {}).get("accelerator", {}) for e in executors]
     counts = [limit.get("resourceCount", limit.get("count", "0")) for limit in limits]
     wanted = rest[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if rest else {}
-    names: dict[str, bool] = {}
+    names: dict[tuple[str, str], bool] = {}
     for executor in wanted.values():
-        for kind in ("secretAsEnv", "secretAsVolume", "imagePullSecret"):
-            for entry in executor.get(kind, []):
-                constant = entry.get("secretNameParameter", {}).get("runtimeValue", {}).get("constant")
-                name = constant or entry.get("secretName")
-                if name:
-                    names[name] = names.get(name, True) and entry.get("optional", False)
+        for key, (kind, field) in KINDS.items():
+            for entry in executor.get(key, []):
+                constant = entry.get(f"{field}Parameter", {}).get("runtimeValue", {}).get("constant")
+                if name := constant or entry.get(field):
+                    names[kind, name] = names.get((kind, name), True) and entry.get("optional", False)
     return max((int(count) for count in counts if str(count).isdigit()), default=0), names
 
 
@@ -203,24 +212,12 @@ def cluster(namespace: str, service_account: str) -> Iterator[Check]:
         yield _nodes(api, gpus)
         account = service_account or SERVICE_ACCOUNT
         apply = f"Apply k8s/ or pass another --namespace (now {space})"
-        for name, what, read, optional in (
-            (
-                "account",
-                f"service account {account}",
-                lambda: api.read_namespaced_service_account(account, space),
-                False,
-            ),
-            (
-                "launcher",
-                "ConfigMap kfp-launcher",
-                lambda: api.read_namespaced_config_map("kfp-launcher", space),
-                False,
-            ),
-            *(
-                (f"secret {s}", f"secret {s}", lambda s=s: api.read_namespaced_secret(s, space), optional)
-                for s, optional in sorted(names.items())
-            ),
-        ):
-            yield _present(name, f"{what} in {space}", read, apply, optional)
+        readers = {
+            "account": api.read_namespaced_service_account,
+            "secret": api.read_namespaced_secret,
+            "config map": api.read_namespaced_config_map,
+        }
+        for (kind, name), optional in {("account", account): False, ("config map", LAUNCHER): False, **names}.items():
+            yield _present(kind, f"{name} in {space}", lambda k=kind, n=name: readers[k](n, space), apply, optional)
     except urllib3.exceptions.HTTPError as error:
         yield Check("cluster", "failed", f"the cluster of the kubeconfig does not answer ({error})")

@@ -213,9 +213,14 @@ def log_text(run: RunView, task: TaskRun, client: Client | None) -> str:
         if head:
             return head
         tried.append(f"pod {task.pods[-1]} is gone")
-    for uri in task.log_uris:
+    if task.log_uris:
+        folder = readable(task.log_uris[0].rpartition("/")[0])
         try:
-            return storage.read_bytes(readable(uri)).decode(errors="replace")
+            there = {entry.name for entry in storage.list_files(folder)}
+            for uri in task.log_uris:
+                if uri.rpartition("/")[2] in there:
+                    return storage.read_bytes(readable(uri)).decode(errors="replace")
+            tried.append(f"there is none in {folder}")
         except StorageError as error:
             tried.append(str(error))
     raise StorageError(f"{task.name}: no log to be had: {'; '.join(tried) or 'it has not started'}")

@@ -1,7 +1,10 @@
 """`alexnet submit` as a process against a server over HTTP."""
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -283,6 +286,24 @@ def test_time_that_is_over_is_4_and_the_run_goes_on(server):
     assert done.returncode == 4
     assert "still running" in done.stderr
     assert link(server) in done.stderr
+
+
+def test_watching_ends_with_ctrl_c_and_the_run_goes_on(server):
+    server.script = [("RUNNING", {"ingest": ["Running"]})]
+    words = ["submit", "--endpoint", server.url, "--allow-tags", *GIVEN, *QUICK]
+    command = [sys.executable, "-m", "pipeline.cli", *words]
+    with subprocess.Popen(
+        command, cwd=PROJECT_DIR, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        first = process.stdout.readline().strip()
+        while "ingest" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert first == link(server)
+    assert "goes on" in rest
+    assert "Traceback" not in rest
 
 
 def test_a_server_that_goes_while_watching_is_3_after_patience(server):
