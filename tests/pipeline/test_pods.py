@@ -114,7 +114,7 @@ def test_what_is_right_is_not_found(change):
 
 def test_what_may_be_set_are_settings_that_kubeflow_knows():
     known = {f.camelcase_name for f in kubernetes_executor_config_pb2.KubernetesExecutorConfig.DESCRIPTOR.fields}
-    assert pods.PLATFORM_KEYS <= known
+    assert known >= pods.PLATFORM_KEYS
     assert {f.camelcase_name for f in kubernetes_executor_config_pb2.SecurityContext.DESCRIPTOR.fields} >= (
         pods.SECURITY_KEYS
     )
