@@ -154,8 +154,8 @@ def shown_in_iframe(report: str, folder: Path):
     """Show a report as frontend/src/components/viewers/HTMLViewer.tsx of Kubeflow Pipelines does, and yield it."""
     page = folder / "viewer.html"
     page.write_text(
-        '<!doctype html><html><body style="margin:0"><iframe sandbox="allow-scripts" style="border:1px solid #ddd;'
-        f'box-sizing:border-box;width:100%;height:980px" srcdoc="{html.escape(report)}"></iframe></body></html>'
+        '<!doctype html><html><body style="margin:0"><iframe sandbox="allow-scripts" style="display:block;'
+        f'border:0;width:100%;height:100vh" srcdoc="{html.escape(report)}"></iframe></body></html>'
     )
     with chromium(folder) as browser:
         target = browser.call("Target.createTarget", url="about:blank")["targetId"]

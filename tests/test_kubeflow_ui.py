@@ -33,14 +33,13 @@ def titled(artifacts, title):
 
 @pytest.mark.slow
 def test_each_task_shows_at_most_one_report_and_one_summary(finished_run):
-    tasks = outputs(finished_run)
-    assert len(tasks) >= 4
-    for artifacts in tasks.values():
-        assert len(titled(artifacts, "system.HTML")) <= 1
-        assert len(titled(artifacts, "system.Markdown")) <= 1
-        assert titled(artifacts, "system.HTML") or titled(artifacts, "system.Markdown")
-    for artifact in (a for artifacts in tasks.values() for a in titled(artifacts, "system.Markdown")):
-        assert 0 < len(Path(artifact["uri"]).read_text()) < 400_000  # the UI cuts there
+    tasks = outputs(finished_run).values()
+    assert max(len(titled(artifacts, "system.HTML")) for artifacts in tasks) == 1
+    assert max(len(titled(artifacts, "system.Markdown")) for artifacts in tasks) == 1
+    summaries = [artifact for artifacts in tasks for artifact in titled(artifacts, "system.Markdown")]
+    assert len(summaries) >= 3
+    for summary in summaries:
+        assert 0 < len(Path(summary["uri"]).read_text()) < 400_000  # the UI cuts there
 
 
 @pytest.mark.slow

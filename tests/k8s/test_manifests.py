@@ -94,6 +94,21 @@ def test_launcher_tasks_and_argo_use_the_same_store_and_keys(overlay):
     assert granted == {"kfp-launcher", "alexnet-storage"}
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_tasks_take_from_the_namespace_is_there_or_optional(overlay):
+    tasks = list(yaml.safe_load_all(ir.PIPELINE_PATH.read_text()))[1]["platforms"]["kubernetes"]["deploymentSpec"]
+    settings = {d["metadata"]["name"]: d["data"] for d in render(overlay) if d["kind"] == "ConfigMap"}
+    for executor in tasks["executors"].values():
+        for source in executor.get("configMapAsEnv", []):
+            keys = {entry["configMapKey"] for entry in source["keyToEnv"]}
+            assert source["optional"] or source["configMapName"] in settings
+            assert keys == settings.get(source["configMapName"], dict.fromkeys(keys)).keys()
+        for source in executor.get("secretAsEnv", []):
+            keys = {entry["secretKey"] for entry in source["keyToEnv"]}
+            assert (source["secretName"], keys) == ("alexnet-storage", {"access_key", "secret_key"})
+            assert source["optional"]
+
+
 def test_on_google_cloud_the_account_is_the_credential():
     documents = render("overlays/gke")
     assert provider(documents) == {"credentials": {"fromEnv": True}}
