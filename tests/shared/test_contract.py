@@ -54,10 +54,9 @@ def values_of(field: contract.Field, flags: set[str]) -> st.SearchStrategy[Any]:
 
 
 def required_words(declared: type[contract.Contract]) -> list[str]:
-    texts = {
-        f.flag: {dict: "{}", list: "[]"}.get(JSON_TYPES.get(f.type), "somewhere") for f in contract.fields(declared)
-    }
-    return [word for f in contract.fields(declared) if f.required for word in (f.flag, texts[f.flag])]
+    empty = {dict: "{}", list: "[]"}
+    required = [f for f in contract.fields(declared) if f.required]
+    return [word for f in required for word in (f.flag, empty.get(JSON_TYPES.get(f.type), "somewhere"))]
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
