@@ -16,15 +16,16 @@ README_PATH = Path(__file__).parents[1] / "README.md"
 CONTRACTS: tuple[type[Contract], ...] = (Sample, Ingest, Statistics, Train, Evaluate)
 EXAMPLES = {"release_uri": "/data/release", "root_uri": "/data/root", "out": "/data/release"}
 ESCAPED = "\\|"  # a bar inside a Markdown table
-PRODUCERS = {"dataset": "ingest", "statistics": "statistics", "model": "train"}
+# Where an input artifact of this name comes from: component and output.
+PRODUCERS = {"dataset": ("ingest", "dataset"), "statistics": ("statistics", "statistics"), "models": ("train", "model")}
 SUFFIXES = {"HTML": ".html", "Markdown": ".md"}
 
 
 def _example(contract: type[Contract], f: Field) -> str:
     if f.role == "parameter":
         return EXAMPLES[f.name]
-    producer = contract.NAME if f.role == "output" else PRODUCERS[f.name]
-    return f"/data/{producer}/{f.name}{SUFFIXES.get(f.artifact_type, '.json')}"
+    component, output = (contract.NAME, f.name) if f.role == "output" else PRODUCERS[f.name]
+    return f"/data/{component}/{output}{SUFFIXES.get(f.artifact_type, '.json')}"
 
 
 def _default(f: Field) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from components.shared.contract import Contract, input_artifact, output_artifact, parameter
+from components.shared.contract import Contract, input_artifact, input_artifacts, output_artifact, parameter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class Evaluate(Contract):
 
     dataset: str = input_artifact("Dataset", help="manifest that ingest wrote")
     statistics: str = input_artifact("Artifact", help="manifest that statistics wrote")
-    model: str = input_artifact("Model", help="manifest that train wrote")
+    models: tuple[str, ...] = input_artifacts("Model", help="manifest that train wrote")
     root_uri: str = parameter(help="folder or URI under which the predictions are written")
     split: Literal["test", "validation"] = parameter("test", help="images to evaluate on")
     batch_size: int = parameter(16, help="images per forward pass, each of ten crops", unit="images", minimum=1)

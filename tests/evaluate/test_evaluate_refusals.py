@@ -53,6 +53,8 @@ def test_refusals(artifacts, tmp_path):
         job.run(configure({**artifacts, "model": artifacts["dataset"]}, tmp_path))
     with pytest.raises(errors.DataError, match="validation split is empty"):
         job.run(configure(artifacts, tmp_path, split="validation"))
+    with pytest.raises(errors.UsageError, match="expected one model, got 2"):
+        job.run(configure(artifacts, tmp_path, models=(artifacts["model"],) * 2))
     with pytest.raises(errors.UsageError, match="expected 1 GPU"):
         job.choose_device(1)
     (tmp_path / "file").write_text("")

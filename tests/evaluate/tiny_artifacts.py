@@ -259,4 +259,5 @@ OUTPUTS = {
 def configure(artifacts: dict[str, str], folder: Path, **changes) -> Evaluate:
     """Fill in a contract whose root and outputs are in `folder`."""
     outputs = {name: str(folder / file) for name, file in OUTPUTS.items()}
-    return Evaluate(**{**artifacts, **outputs, "root_uri": str(folder / "root"), "batch_size": 4, **changes})
+    inputs = {name: path for name, path in artifacts.items() if name != "model"} | {"models": (artifacts["model"],)}
+    return Evaluate(**{**inputs, **outputs, "root_uri": str(folder / "root"), "batch_size": 4, **changes})
