@@ -1,12 +1,14 @@
 """The sections of the report that show what was learned and what was said: curves, filters, photographs, classes."""
 
+from collections.abc import Callable
 from html import escape
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from components.evaluate import data, figures, metrics, page
-from components.evaluate.evaluation import Evaluation, chance_errors, display_names
+from components.evaluate.evaluation import Evaluation, chance_errors, display_names, training_speed
 from components.shared.runlog import format_seconds
 
 NUM_EXAMPLES = 8  # of right and of wrong answers each
@@ -14,27 +16,42 @@ NUM_PAIRS = 12
 LONG_TABLE = 24  # rows that are shown without a scroll bar
 
 
-def training(evaluation: Evaluation) -> str:
-    """Show loss and error by epoch."""
-    history = evaluation.history()
-    if not history:
-        return page.section("training", "Training", page.text("The model was not trained: it has no epoch."))
+def _rates(history: list[dict[str, Any]]) -> str:
     drops = [
         f"{after['learning_rate']:g} from epoch {after['epoch']}"
         for before, after in pairwise(history)
         if after["learning_rate"] != before["learning_rate"]
     ]
-    rates = ", ".join([f"{history[0]['learning_rate']:g}", *drops])
-    last, (seconds, _) = history[-1], evaluation.training_speed()
+    return ", ".join([f"{history[0]['learning_rate']:g}", *drops])
+
+
+def _span(values: list[Any], show: Callable[[Any], str]) -> str:
+    """Write one value, or the least and the largest of several."""
+    shown = [show(min(values)), show(max(values))]
+    return shown[0] if shown[0] == shown[1] else " to ".join(shown)
+
+
+def training(evaluation: Evaluation) -> str:
+    """Show loss and error by epoch."""
+    histories = [history for history in evaluation.histories() if history]
+    if not histories:
+        return page.section("training", "Training", page.text("The model was not trained: it has no epoch."))
+    last = [history[-1] for history in histories]
+    several = len(histories) > 1
+    rates = "; ".join(dict.fromkeys(_rates(history) for history in histories))
+    seconds = sum(training_speed(model)[0] for model in evaluation.models)
     lead = (
-        f"{len(history)} epochs, {last['step']:,} steps in {format_seconds(seconds)} of training. At the end the "
-        f"centre crop of the validation images gives {page.percent(last['validation_top1_error'])} top-1 error."
+        f"{f'{len(histories)} networks of ' if several else ''}{_span([len(h) for h in histories], str)} epochs, "
+        f"{_span([entry['step'] for entry in last], '{:,}'.format)} steps{' each,' if several else ''} in "
+        f"{format_seconds(seconds)} of training. At the end the centre crop of the validation images gives "
+        f"{_span([entry['validation_top1_error'] for entry in last], page.percent)} top-1 error."
     )
     caption = (
-        f"Learning rate {rates}{'; dotted lines mark the changes' if drops else ''}. Training error is counted as the "
+        f"Learning rate {rates}{'; dotted lines mark the changes' if ' from ' in rates else ''}. "
+        f"{'One line for each network. ' if several else ''}Training error is counted as the "
         "network learns, on random crops with half of the hidden units dropped: it may lie above the validation error."
     )
-    picture = figures.curves(history, chance_errors(len(evaluation.classes))[0])
+    picture = figures.curves(histories, chance_errors(len(evaluation.classes))[0])
     return page.section(
         "training", "Training", page.text(lead), page.figure(picture, "Loss and error by epoch", caption)
     )
@@ -53,8 +70,7 @@ def color_share(kernels_HWCF: np.ndarray) -> float:
 
 def filters(evaluation: Evaluation) -> str:
     """Show the kernels of the first layer as the paper's Figure 3 does."""
-    names = [layer["name"] for layer in evaluation.model.content["network"] if layer["inputs"] == ["input"]]
-    towers = [evaluation.weights[f"{name}/kernel"] for name in names]
+    towers = evaluation.first.network.input_kernels()
     count = sum(kernels.shape[3] for kernels in towers)
     height, width = towers[0].shape[:2]
     shares = [f"{page.percent(color_share(kernels))}" for kernels in towers]
@@ -64,8 +80,9 @@ def filters(evaluation: Evaluation) -> str:
     else:
         layout = f"One tower. Energy off the grey axis: {shares[0]}."
     caption = f"{layout} Each tower is stretched over its own range."
+    network = "the network" if len(evaluation.models) == 1 else f"the first network ({evaluation.names[0]})"
     lead = (
-        f"The {count} kernels of {height}×{width}×3 that the network looks at a photograph with; Figure 3 of the paper."
+        f"The {count} kernels of {height}×{width}×3 that {network} looks at a photograph with; Figure 3 of the paper."
     )
     picture = figures.filter_sheet(towers)
     return page.section(

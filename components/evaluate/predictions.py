@@ -142,6 +142,12 @@ def predict(
     return together, each or [together]
 
 
+def file_names(model_digests: Sequence[str]) -> list[str]:
+    """Name the files of an evaluation: of what the networks say together and, if there are several, of each of them."""
+    singles = model_digests if len(model_digests) > 1 else []
+    return [FILE_NAME, *(f"predictions-{digest[:16]}.npz" for digest in singles)]
+
+
 def encode(predictions: Predictions) -> bytes:
     """Write predictions as an npz file; equal predictions give equal bytes.
 
