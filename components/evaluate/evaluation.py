@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from components.evaluate import metrics
+from components.evaluate.neighbours import Neighbours
 from components.evaluate.predictions import Member, Predictions
 from components.shared import storage
 from components.shared.manifest import ClassEntry, Manifest
@@ -36,6 +37,7 @@ class Evaluation:
     singles: list[dict[str, float]]  # what `measure` gives for each network
     confusion_CC: np.ndarray  # int64, true by first-ranked, ten crops
     first: Member  # the first of the networks
+    neighbours: Neighbours  # as the first network sees them
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -64,6 +66,10 @@ class Evaluation:
             f"{name} ({model.digest[:8]})" if names.count(name) > 1 else name
             for name, model in zip(names, self.models, strict=True)
         ]
+
+    @property
+    def first_name(self) -> str:
+        return "the network" if len(self.models) == 1 else f"the first network ({self.names[0]})"
 
     @property
     def subject(self) -> str:

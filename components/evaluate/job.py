@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from components.evaluate import inputs, metrics, predictions, report
+from components.evaluate import inputs, metrics, neighbours, predictions, report
 from components.evaluate.contract import Evaluate
 from components.evaluate.evaluation import Evaluation, display_names, measure, measure_singles
 from components.evaluate.inputs import Inputs
@@ -128,6 +128,7 @@ def run(config: Evaluate) -> dict[str, dict[str, Any]]:
         singles=singles,
         confusion_CC=confusion_CC,
         first=members[0],
+        neighbours=neighbours.find(members[0], given.dataset, config.split, found.labels, log),
     )
     storage.write_text(Path(config.report), report.html(evaluation))
     storage.write_text(Path(config.summary), report.markdown(evaluation))

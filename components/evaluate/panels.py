@@ -9,6 +9,7 @@ import numpy as np
 
 from components.evaluate import data, figures, metrics, page
 from components.evaluate.evaluation import Evaluation, chance_errors, display_names, training_speed
+from components.shared.records import Features
 from components.shared.runlog import format_seconds
 
 NUM_EXAMPLES = 8  # of right and of wrong answers each
@@ -80,9 +81,9 @@ def filters(evaluation: Evaluation) -> str:
     else:
         layout = f"One tower. Energy off the grey axis: {shares[0]}."
     caption = f"{layout} Each tower is stretched over its own range."
-    network = "the network" if len(evaluation.models) == 1 else f"the first network ({evaluation.names[0]})"
     lead = (
-        f"The {count} kernels of {height}×{width}×3 that {network} looks at a photograph with; Figure 3 of the paper."
+        f"The {count} kernels of {height}×{width}×3 that {evaluation.first_name} looks at a photograph with; "
+        "Figure 3 of the paper."
     )
     picture = figures.filter_sheet(towers)
     return page.section(
@@ -106,17 +107,23 @@ def _choose_examples(is_right_N: np.ndarray, labels_N: np.ndarray) -> list[list[
     return chosen
 
 
+def _photograph(record: Features, **options: Any) -> str:
+    """Inline a photograph of the dataset."""
+    image_HWC = data.decode(record["image/encoded"]).numpy()
+    return page.data_uri(figures.thumbnail(image_HWC, **options), "image/jpeg")
+
+
 def examples(evaluation: Evaluation) -> str:
     """Show photographs with their five best labels as the paper's Figure 4 does."""
     names, found = display_names(evaluation.classes), evaluation.predictions
     groups = _choose_examples(found.ten_crop.labels[:, 0] == found.labels, found.labels)
-    images = data.read_images(evaluation.dataset, evaluation.split, [i for group in groups for i in group])
+    records = data.read_examples(evaluation.dataset, evaluation.split, [i for group in groups for i in group])
     parts = []
     for title, indices in zip(("Right", "Wrong"), groups, strict=True):
         cards = []
         for i in indices:
             true = int(found.labels[i])
-            source = page.data_uri(figures.thumbnail(images[i]), "image/jpeg")
+            source = _photograph(records[i])
             best = zip(found.ten_crop.labels[i].tolist(), found.ten_crop.probabilities[i].tolist(), strict=True)
             guesses = "".join(
                 f'<div class="guess{" true" if label == true else ""}"><i style="width:{100 * share:.1f}%"></i>'
@@ -135,6 +142,37 @@ def examples(evaluation: Evaluation) -> str:
         "of the five likeliest by ten crops; the true class is tinted. After Figure 4 of the paper."
     )
     return page.section("examples", "Single images", page.text(lead), *parts)
+
+
+def _neighbour(record: Features, names: list[str], kind: str, distance: str = "") -> str:
+    name = escape(names[record["image/class/label"]])
+    alt = f"{name}, {escape(record['image/filename'].decode())}{distance}"
+    picture = f'<img src="{_photograph(record, size=128)}" alt="{alt}" title="{alt}">'
+    return f'<div class="{kind}">{picture}<span>{name}</span></div>'
+
+
+def neighbours(evaluation: Evaluation) -> str:
+    """Show the training photographs nearest to a few others as the right half of the paper's Figure 4 does."""
+    names, found = display_names(evaluation.classes), evaluation.neighbours
+    title = "Nearest training images"
+    if not found.queries:
+        return page.section("neighbours", title, page.text("The dataset has no training images."))
+    cells, num_same = [], 0
+    for query in found.queries:
+        cells.append(_neighbour(query.record, names, "query"))
+        for record, distance in zip(query.nearest, query.distances, strict=True):
+            is_same = record["image/class/label"] == query.record["image/class/label"]
+            num_same += is_same
+            cells.append(_neighbour(record, names, "same" if is_same else "", f", at {distance:.4g}"))
+    num_nearest = sum(len(query.nearest) for query in found.queries)
+    lead = (
+        f"On the left {evaluation.split} photographs, drawn blindly, one of a class; beside each the training "
+        f"photographs nearest to it, by the Euclidean distance of the {found.num_features:,} features in the last "
+        f"hidden layer of {evaluation.first_name}, centre crop. {num_same} of {num_nearest} are of its class (tinted); "
+        f"chance is 1 in {len(names):,}. After Figure 4 of the paper, which searched all training images; here it is "
+        f"{found.num_images:,} of them, at most {found.num_per_class} of a class."
+    )
+    return page.section("neighbours", title, page.text(lead), f'<div class="neighbours">{"".join(cells)}</div>')
 
 
 def _class_rows(evaluation: Evaluation) -> list[list[str]]:

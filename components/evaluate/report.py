@@ -14,7 +14,7 @@ from components.evaluate.evaluation import (
 )
 
 TITLE = "AlexNet of 2012, measured again"
-SECTIONS = ("errors", "training", "filters", "examples", "classes", "dataset", "statistics", "run")
+SECTIONS = ("errors", "training", "filters", "examples", "neighbours", "classes", "dataset", "statistics", "run")
 
 
 def _interval(error: float, num_examples: float) -> str:
@@ -130,6 +130,7 @@ def html(evaluation: Evaluation) -> str:
         panels.training(evaluation),
         panels.filters(evaluation),
         panels.examples(evaluation),
+        panels.neighbours(evaluation),
         panels.classes(evaluation),
         provenance.dataset(evaluation),
         provenance.statistics(evaluation),
