@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from components.evaluate import inputs, metrics, neighbours, predictions, report
 from components.evaluate.contract import Evaluate
-from components.evaluate.evaluation import Evaluation, display_names, measure, measure_singles
+from components.evaluate.evaluation import Evaluation, display_names, measure
 from components.evaluate.inputs import Inputs
 from components.evaluate.predictions import Member, Predictions
 from components.shared import manifest, storage
@@ -86,8 +86,29 @@ def find_or_predict(
     return made, together, each
 
 
+def evaluate(config: Evaluate, log: RunLog) -> Evaluation:
+    """Measure one network, or the average of several; errors as `run`."""
+    storage.check_writable(config.root_uri)
+    choose_device(config.gpus)
+    given = inputs.load(config)
+    members = [inputs.load_member(path, model) for path, model in given.models.items()]
+    made, found, each = find_or_predict(config, given, members, log)
+    num_classes = len(given.dataset.content["classes"])
+    return Evaluation(
+        dataset=given.dataset,
+        statistics=given.statistics,
+        models=list(given.models.values()),
+        made=made,
+        predictions=found,
+        singles=[measure(single, num_classes) for single in each],
+        confusion_CC=metrics.confusion_matrix(found.ten_crop, found.labels, num_classes),
+        first=members[0],
+        neighbours=neighbours.find(members[0], given.dataset, config.split, found.labels, log),
+    )
+
+
 def run(config: Evaluate) -> dict[str, dict[str, Any]]:
-    """Evaluate one model, or the average of several, and write all outputs.
+    """Evaluate one network, or the average of several, and write all outputs.
 
     Returns:
         The metadata of the output artifacts.
@@ -95,41 +116,15 @@ def run(config: Evaluate) -> dict[str, dict[str, Any]]:
     Raises:
         DataError: the inputs do not belong together or are damaged.
         StorageError: the root cannot be written.
-        UsageError: the GPU asked for is not there.
+        UsageError: the GPU asked for is not there, or a network is given twice.
     """
     log = RunLog("evaluate")
-    # ---- Inputs -------------------------------------------------------------------------------
-    storage.check_writable(config.root_uri)
-    choose_device(config.gpus)
-    given = inputs.load(config)
-    members = [inputs.load_member(path, model) for path, model in given.models.items()]
-
-    # ---- Predictions and errors ---------------------------------------------------------------
-    made, found, each = find_or_predict(config, given, members, log)
-    classes = given.dataset.content["classes"]
-    singles = [measure(single, len(classes)) for single in each]
-    numbers = {
-        **made.content["metrics"],
-        **measure_singles(singles),
-        "images_per_second": made.info["images_per_second"],
-    }
-    confusion_CC = metrics.confusion_matrix(found.ten_crop, found.labels, len(classes))
-    groups, rows = metrics.group_confusion(confusion_CC, display_names(classes))
+    evaluation = evaluate(config, log)
+    made = evaluation.made
+    numbers = {**evaluation.numbers, **evaluation.mean_single, "images_per_second": made.info["images_per_second"]}
+    groups, rows = metrics.group_confusion(evaluation.confusion_CC, display_names(evaluation.classes))
     # The form of kfp's ClassificationMetrics.log_confusion_matrix, which the Kubeflow UI draws.
     confusion = {"annotationSpecs": [{"displayName": name} for name in groups], "rows": [{"row": r} for r in rows]}
-
-    # ---- Outputs ------------------------------------------------------------------------------
-    evaluation = Evaluation(
-        dataset=given.dataset,
-        statistics=given.statistics,
-        models=list(given.models.values()),
-        made=made,
-        predictions=found,
-        singles=singles,
-        confusion_CC=confusion_CC,
-        first=members[0],
-        neighbours=neighbours.find(members[0], given.dataset, config.split, found.labels, log),
-    )
     storage.write_text(Path(config.report), report.html(evaluation))
     storage.write_text(Path(config.summary), report.markdown(evaluation))
     storage.write_text(Path(config.metrics), json.dumps(numbers, indent=1, allow_nan=False) + "\n")
