@@ -7,6 +7,7 @@ from typing import Any, get_origin
 from kfp import dsl
 
 from components.shared.contract import Contract, Field, fields
+from components.shared.field import FinalStatus
 
 ARTIFACTS: dict[str, type[dsl.Artifact]] = {
     "Artifact": dsl.Artifact,
@@ -25,6 +26,8 @@ def command(contract: type[Contract]) -> list[Any]:
 
 
 def _annotation(f: Field) -> Any:
+    if f.type is FinalStatus:
+        return dsl.PipelineTaskFinalStatus
     if f.role == "parameter":
         return str if get_origin(f.type) else f.type
     artifact = ARTIFACTS[f.artifact_type]

@@ -1,9 +1,8 @@
 """One frozen dataclass per component is its whole interface; this module derives the rest.
 
 From a contract come the command line (`run`), the Kubeflow component (`pipeline/component.py`) and the
-README tables. Field types are `str`, `int`, `float`, `bool` and `Literal[...]` of strings; a field is a
-parameter, an input artifact (or a list of them) or an output artifact. There is no Optional: `0` and `""` mean
-"all" or "off".
+README tables. A field is a parameter, an input artifact (or a list of them) or an output artifact; `field` has their
+types. There is no Optional: `0` and `""` mean "all" or "off".
 """
 
 import argparse
@@ -16,11 +15,10 @@ import traceback
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn, get_args, get_origin
+from typing import Any, ClassVar, NoReturn
 
 from components.shared import errors, executor, runlog, storage
-
-Role = Literal["parameter", "input", "output"]
+from components.shared.field import JSON_TYPES, Field, Role
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,84 +26,6 @@ class Contract:
     """Base of the contracts. The docstring of a subclass is the description of its component."""
 
     NAME: ClassVar[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Field:
-    """One field of a contract, as its consumers need it."""
-
-    name: str
-    type: Any  # str, int, float, bool, Literal[...]; tuple[str, ...] for a list of artifacts
-    role: Role
-    artifact_type: str  # KFP schema title without "system.", "" for parameters
-    default: Any  # dataclasses.MISSING when required
-    help: str
-    unit: str
-    minimum: float | None
-    maximum: float | None
-    names: tuple[str, ...] = ()  # when not empty, the value is NAME[+SWITCH...]
-    switches: tuple[str, ...] = ()
-
-    @property
-    def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def required(self) -> bool:
-        return self.default is dataclasses.MISSING
-
-    @property
-    def is_list(self) -> bool:
-        return get_origin(self.type) is tuple
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        return get_args(self.type) if get_origin(self.type) is Literal else ()
-
-    def parse(self, text: str) -> Any:
-        """Turn flag text into a value of the field's type.
-
-        Raises:
-            UsageError: the text is not of the type, not among the choices or out of range.
-        """
-        value: Any = text
-        try:
-            if self.type is bool:
-                value = {"true": True, "false": False}[text.lower()]
-            elif self.type in (int, float):
-                value = self.type(text)
-            elif self.is_list:
-                value = tuple(text.split(","))
-        except (KeyError, ValueError):
-            expected = "true or false" if self.type is bool else f"a number of type {self.type.__name__}"
-            raise errors.UsageError(f"{self.flag}: expected {expected}, got {text!r}") from None
-        if self.choices and value not in self.choices:
-            raise errors.UsageError(f"{self.flag}: expected one of {', '.join(self.choices)}, got {text!r}")
-        if self.is_list and "" in value:
-            raise errors.UsageError(f"{self.flag}: expected paths with commas between them, got {text!r}")
-        if self.names:
-            self._check_name(text)
-        if self.minimum is not None and not value >= self.minimum:
-            raise errors.UsageError(f"{self.flag}: expected at least {self.minimum}, got {text}")
-        if self.maximum is not None and not value <= self.maximum:
-            raise errors.UsageError(f"{self.flag}: expected at most {self.maximum}, got {text}")
-        return value
-
-    def _check_name(self, text: str) -> None:
-        name, *switches = text.split("+")
-        if name not in self.names:
-            raise errors.UsageError(f"{self.flag}: expected one of {', '.join(self.names)}, got {name!r}")
-        for index, switch in enumerate(switches):
-            if switch not in self.switches or switch in switches[:index]:
-                raise errors.UsageError(
-                    f"{self.flag}: expected after {name}, each once, any of +{', +'.join(self.switches)}, got {text!r}"
-                )
-
-    def render(self, value: Any) -> str:
-        """Turn a value into the flag text that `parse` reads back."""
-        if self.is_list:
-            return ",".join(value)
-        return str(value).lower() if self.type is bool else str(value)
 
 
 def _field(role: Role, artifact_type: str, default: Any, **metadata: Any) -> Any:
@@ -185,8 +105,10 @@ def parser(contract: type[Contract]) -> argparse.ArgumentParser:
             metavar = "{" + ",".join(f.choices) + "}"
         elif f.names:
             metavar = "NAME[+SWITCH...]"
+        elif f.role != "parameter":
+            metavar = "PATH[,PATH...]" if f.is_list else "PATH"
         else:
-            metavar = "PATH[,PATH...]" if f.is_list else "PATH" if f.role != "parameter" else f.type.__name__.upper()
+            metavar = "JSON" if f.type in JSON_TYPES else f.type.__name__.upper()
         groups[f.role].add_argument(
             f.flag,
             dest=f.name,

@@ -19,7 +19,7 @@ from components.shared import contract, executor
 from components.shared.errors import UsageError
 
 PROJECT_DIR = Path(__file__).parents[2]
-COMPONENTS = ["sample", "ingest", "statistics", "train", "evaluate"]
+COMPONENTS = ["sample", "ingest", "statistics", "train", "evaluate", "outcome"]
 HEAVY = {"tensorflow", "keras", "apache_beam", "numpy", "cv2", "PIL", "scipy", "matplotlib", "kfp", "jax"}
 
 
