@@ -301,6 +301,16 @@ def exit_of_a_part(place: dict):
         write(text="b")
 
 
+@dsl.component(base_image="x")
+def python(config: dsl.TaskConfig = None):
+    pass
+
+
+@dsl.pipeline(name="configured")
+def other_type():
+    python()
+
+
 @dsl.pipeline(name="named")
 def other_placeholder():
     write(text=dsl.PIPELINE_TASK_NAME_PLACEHOLDER)
@@ -313,6 +323,7 @@ def other_placeholder():
         (over_a_constant, "a loop over anything but a pipeline parameter"),
         (loop_in_loop, "a loop in a loop"),
         (few_at_a_time, "iteratorPolicy"),
+        (other_type, "type TASK_CONFIG"),
         (exit_of_a_part, "an exit task that is not the only one, or not of the whole pipeline"),
     ],
 )
