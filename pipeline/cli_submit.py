@@ -45,7 +45,7 @@ def submit_command(arguments: argparse.Namespace) -> int:
     pipeline, given = ir.load(), submission.documents()
     from_file = submission.read_file(arguments.params) if arguments.params else []
     values = submission.parameters(pipeline, from_file + arguments.param)
-    submission.check_images(given[0], arguments.allow_tags)
+    submission.check_pods(given, arguments.allow_tags)
     server = client.connect(arguments)
     console.line(submission.fingerprint(values))
     # ---- the run ----

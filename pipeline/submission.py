@@ -9,7 +9,7 @@ import yaml
 
 from components.shared import storage
 from components.shared.errors import AlexNetError, DataError, UsageError
-from pipeline import ir
+from pipeline import ir, pods
 from pipeline.client import Client, Refused
 
 EXPERIMENT = "alexnet"
@@ -21,23 +21,15 @@ def documents(path: Path = ir.PIPELINE_PATH) -> list[dict[str, Any]]:
     return [document for document in yaml.safe_load_all(storage.read_bytes(str(path))) if document]
 
 
-def unpinned(spec: dict[str, Any]) -> list[str]:
-    """List the images of a pipeline that are named by a tag, which may be another image tomorrow."""
-    containers = [executor.get("container", {}) for executor in spec["deploymentSpec"]["executors"].values()]
-    return sorted({c["image"] for c in containers if "image" in c and "@sha256:" not in c["image"]})
-
-
-def check_images(spec: dict[str, Any], allow_tags: bool) -> None:
-    """Refuse images without a digest.
+def check_pods(given: list[dict[str, Any]], allow_tags: bool) -> None:
+    """Refuse a pipeline whose pods would be refused by the cluster, or whose images may be others tomorrow.
 
     Raises:
-        UsageError: names them and the remedy.
+        UsageError: names all that is wrong, and the remedy.
     """
-    if not allow_tags and (images := unpinned(spec)):
-        raise UsageError(
-            f"pipeline.yaml names images by tag: {', '.join(images)}. Run `alexnet images push; alexnet images "
-            "digests; alexnet compile`, or pass --allow-tags for a cluster that has these very images loaded"
-        )
+    if found := pods.findings(given, require_digests=not allow_tags):
+        hint = "" if allow_tags else ". Where the cluster has images of these tags loaded, --allow-tags takes them"
+        raise UsageError(f"pipeline.yaml: {'; '.join(found)}{hint}")
 
 
 def read_file(path: str) -> list[str]:

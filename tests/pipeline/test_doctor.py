@@ -105,8 +105,8 @@ def test_everything_that_can_be_seen_from_here_is_checked(kubernetes, bucket, sa
     found = lines(done)
     assert done.returncode == 1, done.stderr  # pipeline.yaml in this repository names images by tag
     failed = [name for name, (status, _) in found.items() if status == "failed"]
-    assert [name for name in failed if name != "docker"] == ["images"]
-    assert "alexnet images digests" in found["images"][1]
+    assert [name for name in failed if name != "docker"] == ["pods"]
+    assert "`alexnet images digests`" in found["pods"][1]
     assert found["root"][1].endswith("wrote, read and deleted a probe")
     assert "2.17.0" in found["server"][1]
     assert found["gpu nodes"] == ("ok", "1 of 2 nodes have 2 nvidia.com/gpu: gpu-1")
