@@ -5,7 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
+import kfp_server_api
 import pytest
 import yaml
 from conftest import PROJECT_DIR, alexnet
@@ -331,3 +333,24 @@ def test_a_workflow_too_large_for_its_database_is_unpacked(server):
     done = alexnet("status", run_id, "--endpoint", server.url, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["tasks"][0]["attempts"] == 2
+
+
+# ---- against kfp itself ----
+
+
+def test_what_goes_out_is_what_kfp_sends_and_its_client_reads_the_answers(server):
+    server.script = [("FAILED", {"ingest": [*DONE], "train": ["Failed: Error (exit code 1)"]})]
+    assert submit(server).returncode == 0
+    words = ["--endpoint", server.url, "run", "create", "-e", "alexnet", "-f", "pipeline.yaml", *GIVEN[1::2]]
+    done = subprocess.run(
+        [Path(sys.executable).with_name("kfp"), *words], cwd=PROJECT_DIR, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    ours, theirs = server.bodies("/apis/v2beta1/runs")
+    assert ours["pipeline_spec"] == theirs["pipeline_spec"]
+    assert ours["experiment_id"] == theirs["experiment_id"]
+    api = kfp_server_api.RunServiceApi(kfp_server_api.ApiClient(kfp_server_api.Configuration(host=server.url)))
+    run = api.run_service_get_run(next(iter(server.runs)))
+    states = {detail.display_name: detail.state for detail in run.run_details.task_details}
+    assert (run.state, states["ingest"], states["train"]) == ("FAILED", "SUCCEEDED", "FAILED")
+    assert run.run_details.task_details[0].start_time.year == 2026
