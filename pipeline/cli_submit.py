@@ -47,6 +47,7 @@ def submit_command(arguments: argparse.Namespace) -> int:
     values = submission.parameters(pipeline, from_file + arguments.param)
     submission.check_pods(given, arguments.allow_tags)
     server = client.connect(arguments)
+    console.status("release", "looking for it from here")
     console.line(submission.fingerprint(values))
     # ---- the run ----
     body = submission.run_body(

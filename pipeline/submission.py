@@ -77,8 +77,8 @@ def fingerprint(values: dict[str, Any]) -> str:
     Returns:
         A line that says what was done.
     """
-    if values.get("release_fingerprint"):
-        return "release_fingerprint: as given"
+    if "release_fingerprint" in values:
+        return f"release_fingerprint: {values['release_fingerprint'] or 'empty'}, as given"
     try:
         values["release_fingerprint"] = storage.fingerprint(str(values["release_uri"]))
     except AlexNetError as error:
