@@ -51,34 +51,35 @@ def _tiles(evaluation: Evaluation) -> str:
     )
 
 
-def _measured_rows(label: str, numbers: dict[str, float], suffix: str = "") -> list[str]:
+def _measured_row(label: str, numbers: dict[str, float], suffix: str = "") -> list[str]:
     cells = [label]
     for name in (f"top1_error{suffix}", f"top5_error{suffix}"):
         interval = _interval(numbers[name], numbers["num_examples"])
-        cells += [page.bar(numbers[name]), f'<span class="note">{interval}</span>']
+        cells += [page.bar(numbers[name], ours=True), f'<span class="note">{interval}</span>']
     return cells
 
 
-def _plain_row(label: str, top1: float, top5: float) -> list[str]:
-    return [label, page.bar(top1), "", page.bar(top5), ""]
+def _plain_row(label: str, top1: float, top5: float, ours: bool = False) -> list[str]:
+    return [label, page.bar(top1, ours), "", page.bar(top5, ours), ""]
 
 
 def _single_rows(evaluation: Evaluation) -> list[list[str]]:
     """Make a row for each of several networks and one for their mean."""
     rows = [
-        _measured_rows(f"Network of {escape(name)}, ten crops", numbers)
+        _measured_row(f"{escape(name)} alone", numbers)
         for name, numbers in zip(evaluation.names, evaluation.singles, strict=True)
     ]
     mean = evaluation.mean_single
-    rows.append(_plain_row("One network in the mean", mean["top1_error_mean_single"], mean["top5_error_mean_single"]))
+    means = (mean["top1_error_mean_single"], mean["top5_error_mean_single"])
+    rows.append(_plain_row("One network in the mean", *means, ours=True))
     return rows
 
 
 def _errors(evaluation: Evaluation) -> str:
     numbers, subject, several = evaluation.numbers, evaluation.subject, len(evaluation.models) > 1
     ours = [
-        _measured_rows(f"{subject}, ten crops", numbers),
-        _measured_rows(f"{subject}, centre crop", numbers, "_center"),
+        _measured_row(f"{subject}, ten crops", numbers),
+        _measured_row(f"{subject}, centre crop", numbers, "_center"),
     ]
     singles = _single_rows(evaluation) if several else []
     chance = _plain_row(f"Chance, {len(evaluation.classes):,} classes", *chance_errors(len(evaluation.classes)))
