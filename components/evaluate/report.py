@@ -94,7 +94,7 @@ def _errors(evaluation: Evaluation) -> str:
             _plain_row(f"Paper, ILSVRC-2012: {label}", top1 / 100, top5 / 100) for label, top1, top5 in PUBLISHED_2012
         ]
         notes += (
-            " The paper averaged networks on the ILSVRC-2012 validation images alone (Table 2): compare its two rows "
+            " The paper averaged networks on ILSVRC-2012 alone (Table 2, validation images): compare those two rows "
             "with each other, as the gain by averaging, and Table 1 with one network."
         )
     shared = {name: value for name, value in numbers.items() if name.endswith("_2012_ties")}
@@ -167,7 +167,9 @@ def markdown(evaluation: Evaluation) -> str:
     pairs = metrics.most_confused(evaluation.confusion_CC, 1)
     names = display_names(evaluation.classes)
     worst = f"{names[pairs[0][0]]} taken for {names[pairs[0][1]]}, {pairs[0][2]} times" if pairs else "none"
-    like = "like for like with the paper" if not differences(evaluation) else "not like for like with the paper"
+    like = ("each " if several else "") + "like for like with the paper"
+    if differences(evaluation):
+        like = "not like for like with the paper"
     return f"""| {evaluation.split}, {numbers["num_examples"]:,} images | top-1 error | top-5 error |
 | --- | ---: | ---: |
 {rows}
