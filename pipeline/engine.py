@@ -24,6 +24,11 @@ from pipeline.ir import Task
 GRACE_SECONDS = 60
 # What storage needs to know, and what the last bits of numbers depend on.
 PASSED_ON = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
     "GOOGLE_APPLICATION_CREDENTIALS",
     "STORAGE_EMULATOR_HOST",
     "OPENBLAS_CORETYPE",
@@ -149,13 +154,14 @@ class DockerEngine:
         options = ["--user", self._user, "--network", self._network, "--cap-drop", "ALL"]
         for path, writable in self._mounts.items():
             options += ["--mount", f"type=bind,source={path},target={path}" + ("" if writable else ",readonly")]
-        for name, value in self._environment.items():
-            options += ["--env", f"{name}={value}"]
+        for name in self._environment:
+            options += ["--env", name]  # without its value, which may be secret
         options += ["--gpus", str(gpus)] if gpus else []
         options += ["--tty"] if sys.stdin.isatty() else []
         sys.stderr.write(f"the task's command: {shlex.join(words)}\n")
         sys.stderr.flush()
-        return subprocess.call(["docker", "run", "--rm", "--interactive", *options, "--entrypoint", "sh", task.image])
+        command = ["docker", "run", "--rm", "--interactive", *options, "--entrypoint", "sh", task.image]
+        return subprocess.call(command, env=os.environ | self._environment)
 
     def _create(self, task: Task, words: list[str], gpus: int) -> Any:
         from docker import types

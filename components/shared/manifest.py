@@ -92,7 +92,10 @@ class ModelContent(TypedDict):
 
 
 class PredictionsContent(TypedDict):
-    """File predictions.npz: names, labels, the five best labels and probabilities by ten crops and by the centre."""
+    """File predictions.npz: names, labels, the five best labels and probabilities by ten crops and by the centre.
+
+    It is of all networks together; of several, each has a file of its own, predictions-<digest of its model>.npz.
+    """
 
     split: str
     num_examples: int

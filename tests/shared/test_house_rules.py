@@ -57,7 +57,7 @@ every_source = pytest.mark.parametrize("source", SOURCES, ids=path_of)
 
 
 def test_there_is_something_to_check() -> None:
-    assert ROOMS == ["evaluate", "ingest", "sample", "statistics", "train"]
+    assert ROOMS == ["evaluate", "ingest", "outcome", "sample", "statistics", "train"]
     assert len(SOURCES) > 30
     assert all((PROJECT_DIR / path).is_file() for path in MAY_OPEN)
 
