@@ -24,11 +24,6 @@ from pipeline.ir import Task
 GRACE_SECONDS = 60
 # What storage needs to know, and what the last bits of numbers depend on.
 PASSED_ON = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_ENDPOINT_URL",
-    "AWS_REGION",
     "GOOGLE_APPLICATION_CREDENTIALS",
     "STORAGE_EMULATOR_HOST",
     "OPENBLAS_CORETYPE",

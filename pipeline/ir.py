@@ -14,7 +14,7 @@ import yaml
 
 from components.shared import storage
 from pipeline.nested import Leaf, flatten, refuse
-from pipeline.parameters import Value, parse_parameters, typed
+from pipeline.parameters import TYPES, Value, parse_parameters, typed
 
 __all__ = ["parse_parameters"]  # of parameters; the rest is below
 PIPELINE_PATH = Path(__file__).parents[1] / "pipeline.yaml"
@@ -54,6 +54,9 @@ class Pipeline:
 
 def _parameters(definitions: dict[str, Any]) -> tuple[dict[str, str], dict[str, Value]]:
     types = {name: entry["parameterType"] for name, entry in definitions.items()}
+    for name, kind in types.items():
+        if kind not in TYPES:
+            raise refuse(f"parameter {name}", f"type {kind}")
     defaults = {n: typed(types[n], e["defaultValue"]) for n, e in definitions.items() if "defaultValue" in e}
     return types, defaults
 

@@ -24,7 +24,8 @@ from pipeline.ir import Pipeline, Task, Value
 
 SUFFIXES = {"system.HTML": ".html", "system.Markdown": ".md"}  # anything else is JSON
 
-Failure = AlexNetError | KeyboardInterrupt
+ENDS = (AlexNetError, OSError, KeyboardInterrupt)  # what may end a run, bugs apart
+Failure = AlexNetError | OSError | KeyboardInterrupt
 
 
 class TaskFailed(AlexNetError):
@@ -200,7 +201,7 @@ def _end(task: Task, run: Run, last: str, failure: Failure | None, engine: Engin
     try:
         step = Step(run.run_id, task, run.run_dir / task.name, values, {})
         run.outputs[task.name] = perform(step, engine, None, console)
-    except (AlexNetError, KeyboardInterrupt) as error:
+    except ENDS as error:
         if failure is None:
             return error
         console.line(f"{task.name:<11} failed too: {error}")
@@ -223,7 +224,7 @@ def run_pipeline(pipeline: Pipeline, run: Run, engine: Engine, cache: Cache | No
             for step in _steps(pipeline, run):
                 last = step.task.name
                 run.outputs[last] = perform(step, engine, cache, console)
-        except (AlexNetError, KeyboardInterrupt) as error:
+        except ENDS as error:
             failure = error
         if pipeline.exit_task:
             failure = _end(pipeline.exit_task, run, last, failure, engine, console)

@@ -24,15 +24,15 @@ def apply(
 ) -> None:
     """Set what the tasks ask for; the local runner has no use for it."""
     for task, cpu, memory, scratch, days in (
-        (ingest, "8", "8Gi", "100Gi", 2),
-        (statistics, "8", "8Gi", "100Gi", 1),
-        (train, "16", "64Gi", "100Gi", 14),
-        (evaluate, "8", "16Gi", "100Gi", 1),
+        (ingest, "8", "8Gi", "20Gi", 2),
+        (statistics, "8", "8Gi", "120Gi", 1),
+        (train, "16", "64Gi", "120Gi", 14),
+        (evaluate, "8", "16Gi", "120Gi", 1),
         (outcome, "100m", "256Mi", "1Gi", 1),
     ):
         task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
-        # Copies of remote files and other temporary ones. It bounds what a pod takes of its node's disk: one that
-        # wants more is evicted, not the node filled. A volume claim would belong to root, and no fsGroup can be set.
+        # Copies of remote files, 100 GB at most, and other temporary ones. The limit is for the node: a pod that takes
+        # more is evicted. A volume of its own would be writable for root only, as Kubeflow sets no fsGroup.
         kubernetes.empty_dir_mount(task, volume_name="scratch", mount_path="/tmp", size_limit=scratch)
         kubernetes.set_timeout(task, days * DAY_SECONDS)
         # Every task resumes from what it published, so a retry costs only the work in flight. Without a long

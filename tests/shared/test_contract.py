@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from components.shared import contract, executor
 from components.shared.errors import UsageError
+from components.shared.field import JSON_TYPES
 
 PROJECT_DIR = Path(__file__).parents[2]
 COMPONENTS = ["sample", "ingest", "statistics", "train", "evaluate", "outcome"]
@@ -40,6 +41,11 @@ def values_of(field: contract.Field, flags: set[str]) -> st.SearchStrategy[Any]:
         return st.integers(low, None if field.maximum is None else int(field.maximum))
     if field.type is float:
         return st.floats(field.minimum, field.maximum, allow_nan=False)
+    if field.type in JSON_TYPES:
+        texts = st.text(max_size=5)
+        leaves = st.none() | st.booleans() | st.integers() | texts
+        plain = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=5)
+        return st.lists(plain) if JSON_TYPES[field.type] is list else st.dictionaries(texts, plain)
     taken = {*flags, "--"}  # argparse drops a lone --
     if field.is_list:
         paths = st.lists(st.text(min_size=1).filter(lambda text: "," not in text), min_size=1)
@@ -48,7 +54,9 @@ def values_of(field: contract.Field, flags: set[str]) -> st.SearchStrategy[Any]:
 
 
 def required_words(declared: type[contract.Contract]) -> list[str]:
-    return [word for f in contract.fields(declared) if f.required for word in (f.flag, "somewhere")]
+    empty = {dict: "{}", list: "[]"}
+    required = [f for f in contract.fields(declared) if f.required]
+    return [word for f in required for word in (f.flag, empty.get(JSON_TYPES.get(f.type), "somewhere"))]
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
@@ -110,6 +118,9 @@ def test_missing_flags(capsys: pytest.CaptureFixture) -> None:
         ("evaluate", "--models", "a,,b", "expected paths with commas between them"),
         ("evaluate", "--models", "", "expected paths with commas between them"),
         ("ingest", "--jpeg-quality", "101", "expected at most 100"),
+        ("outcome", "--status", "FAILED", "expected JSON, got 'FAILED'"),
+        ("outcome", "--status", "[]", "expected a JSON object, got '[]'"),
+        ("outcome", "--seeds", "{}", "expected a JSON list, got '{}'"),
         ("ingest", "--executor-input", "{", "expected a JSON object"),
         ("ingest", "--executor-input", "[]", "expected a JSON object"),
     ],
