@@ -19,8 +19,8 @@ PUBLISHED = (
     ("SIFT + Fisher vectors", 45.7, 25.7),
     ("Sparse coding", 47.1, 28.2),
 )
-# The same on the ILSVRC-2012 validation images, the only ones on which the paper averaged networks (Table 2).
-PUBLISHED_2012 = (("one network", 40.7, 18.2), ("average of 5 networks", 38.1, 16.4))
+# The same on the ILSVRC-2012 validation images: the paper averaged networks on that release alone (Table 2).
+PUBLISHED_2012 = (("1 CNN", 40.7, 18.2), ("5 CNNs", 38.1, 16.4))
 PUBLISHED_RECIPE = "alexnet-2012"
 PUBLISHED_TEST_IMAGES = 150_000
 
@@ -63,7 +63,7 @@ class Evaluation:
         if len(set(recipes)) > 1:
             names = [f"{recipe}, {name}" for recipe, name in zip(recipes, names, strict=True)]
         return [
-            f"{name} ({model.digest[:8]})" if names.count(name) > 1 else name
+            f"{name}, {model.digest[:8]}" if names.count(name) > 1 else name
             for name, model in zip(names, self.models, strict=True)
         ]
 

@@ -51,34 +51,35 @@ def _tiles(evaluation: Evaluation) -> str:
     )
 
 
-def _measured_rows(label: str, numbers: dict[str, float], suffix: str = "") -> list[str]:
+def _measured_row(label: str, numbers: dict[str, float], suffix: str = "") -> list[str]:
     cells = [label]
     for name in (f"top1_error{suffix}", f"top5_error{suffix}"):
         interval = _interval(numbers[name], numbers["num_examples"])
-        cells += [page.bar(numbers[name]), f'<span class="note">{interval}</span>']
+        cells += [page.bar(numbers[name], ours=True), f'<span class="note">{interval}</span>']
     return cells
 
 
-def _plain_row(label: str, top1: float, top5: float) -> list[str]:
-    return [label, page.bar(top1), "", page.bar(top5), ""]
+def _plain_row(label: str, top1: float, top5: float, ours: bool = False) -> list[str]:
+    return [label, page.bar(top1, ours), "", page.bar(top5, ours), ""]
 
 
 def _single_rows(evaluation: Evaluation) -> list[list[str]]:
     """Make a row for each of several networks and one for their mean."""
     rows = [
-        _measured_rows(f"Network of {escape(name)}, ten crops", numbers)
+        _measured_row(f"{escape(name)} alone", numbers)
         for name, numbers in zip(evaluation.names, evaluation.singles, strict=True)
     ]
     mean = evaluation.mean_single
-    rows.append(_plain_row("One network in the mean", mean["top1_error_mean_single"], mean["top5_error_mean_single"]))
+    means = (mean["top1_error_mean_single"], mean["top5_error_mean_single"])
+    rows.append(_plain_row("One network in the mean", *means, ours=True))
     return rows
 
 
 def _errors(evaluation: Evaluation) -> str:
     numbers, subject, several = evaluation.numbers, evaluation.subject, len(evaluation.models) > 1
     ours = [
-        _measured_rows(f"{subject}, ten crops", numbers),
-        _measured_rows(f"{subject}, centre crop", numbers, "_center"),
+        _measured_row(f"{subject}, ten crops", numbers),
+        _measured_row(f"{subject}, centre crop", numbers, "_center"),
     ]
     singles = _single_rows(evaluation) if several else []
     chance = _plain_row(f"Chance, {len(evaluation.classes):,} classes", *chance_errors(len(evaluation.classes)))
@@ -93,7 +94,7 @@ def _errors(evaluation: Evaluation) -> str:
             _plain_row(f"Paper, ILSVRC-2012: {label}", top1 / 100, top5 / 100) for label, top1, top5 in PUBLISHED_2012
         ]
         notes += (
-            " The paper averaged networks on the ILSVRC-2012 validation images alone (Table 2): compare its two rows "
+            " The paper averaged networks on ILSVRC-2012 alone (Table 2, validation images): compare those two rows "
             "with each other, as the gain by averaging, and Table 1 with one network."
         )
     shared = {name: value for name, value in numbers.items() if name.endswith("_2012_ties")}
@@ -166,7 +167,9 @@ def markdown(evaluation: Evaluation) -> str:
     pairs = metrics.most_confused(evaluation.confusion_CC, 1)
     names = display_names(evaluation.classes)
     worst = f"{names[pairs[0][0]]} taken for {names[pairs[0][1]]}, {pairs[0][2]} times" if pairs else "none"
-    like = "like for like with the paper" if not differences(evaluation) else "not like for like with the paper"
+    like = ("each " if several else "") + "like for like with the paper"
+    if differences(evaluation):
+        like = "not like for like with the paper"
     return f"""| {evaluation.split}, {numbers["num_examples"]:,} images | top-1 error | top-5 error |
 | --- | ---: | ---: |
 {rows}

@@ -110,11 +110,11 @@ def test_average_stands_beside_each_network_and_the_papers_averages(average):
     for fact in (
         "Average of 3 networks, ten crops",
         "Average of 3 networks, centre crop",
-        *(f"Network of {name}, ten crops" for name in average.names),
+        *(f"{name} alone" for name in average.names),
         "One network in the mean",
         "Paper: AlexNet, ten crops37.5\u00a0%",
-        "Paper, ILSVRC-2012: one network40.7\u00a0%",
-        "Paper, ILSVRC-2012: average of 5 networks38.1\u00a0%",
+        "Paper, ILSVRC-2012: 1 CNN40.7\u00a0%",
+        "Paper, ILSVRC-2012: 5 CNNs38.1\u00a0%",
         "points of top-1 that averaging 3 networks gains over one of them; paper +2.6 with 5",
         "kernels of 11×11×3 that the first network (smoke, seed 0) looks at",
         "3 networks of 5 epochs, 20 steps each, in 0:30 of training",
@@ -122,7 +122,7 @@ def test_average_stands_beside_each_network_and_the_papers_averages(average):
     ):
         assert fact in shown
     for name, numbers in zip(average.names, average.singles, strict=True):
-        assert f"Network of {name}, ten crops{page.percent(numbers['top1_error'])}" in shown
+        assert f"{name} alone{page.percent(numbers['top1_error'])}" in shown
     assert f"in the mean{page.percent(average.mean_single['top1_error_mean_single'])}" in shown
 
 
@@ -143,7 +143,7 @@ def test_networks_are_named_by_what_tells_them_apart(average):
     assert names({"seed": 3}, {"seed": 5})[0] == ["seed 3", "seed 5"]
     assert names({"recipe_name": "a"}, {"recipe_name": "b"})[0] == ["a, seed 0", "b, seed 0"]
     found, digests = names({"num_epochs": 5}, {"num_epochs": 9}, {"seed": 2})
-    assert found == [f"seed 0 ({digests[0]})", f"seed 0 ({digests[1]})", "seed 2"]
+    assert found == [f"seed 0, {digests[0]}", f"seed 0, {digests[1]}", "seed 2"]
 
 
 def test_names_are_escaped(evaluation):
