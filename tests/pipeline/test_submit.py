@@ -81,7 +81,7 @@ def test_parameters_come_from_a_file_too_and_the_command_line_wins(server, tmp_p
     values = server.bodies("/apis/v2beta1/runs")[0]["runtime_config"]["parameters"]
     assert (values["seeds"], values["gpus"], values["root_uri"]) == ([2, 3], 0, "gs://bucket/a")
     (tmp_path / "list.json").write_text("[1]")
-    assert submit(server, "--params", tmp_path / "list.json").returncode == 65
+    assert submit(server, "--params", tmp_path / "list.json").returncode == 2
 
 
 def test_a_release_in_sight_is_identified(server, tmp_path):
@@ -105,6 +105,13 @@ def test_an_uploaded_version_is_what_runs(server):
     assert submit(server, "--upload", "alexnet:v2").returncode == 0
     assert len(server.pipelines) == 1
     assert submit(server, "--upload", "alexnet", "--no-cache").returncode == 2
+
+
+def test_an_experiment_is_found_on_a_later_page(server):
+    for index in range(5):
+        server.create_experiment(None, {}, {"display_name": f"experiment {index}"})
+    assert submit(server, "--experiment", "experiment 4").returncode == 0
+    assert len(server.experiments) == 5
 
 
 # ---- what is refused before the server hears of it ----
