@@ -178,6 +178,23 @@ def test_cookies_namespace_and_links(server, monkeypatch):
     ]
 
 
+def test_what_kfp_remembers_is_used(server, tmp_path, monkeypatch):
+    remembered = {
+        "namespace": "team",
+        "client_authentication_cookie": "session=1",
+        "client_authentication_header_name": "kubeflow-userid",
+        "client_authentication_header_value": "ann@example.org",
+    }
+    (tmp_path / ".config" / "kfp").mkdir(parents=True)
+    (tmp_path / ".config" / "kfp" / "context.json").write_text(json.dumps(remembered))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = submit(server)
+    assert done.returncode == 0, done.stderr
+    headers = [headers for *_, headers, _ in server.requests]
+    assert all(h["Cookie"] == "session=1" and h["kubeflow-userid"] == "ann@example.org" for h in headers)
+    assert server.bodies("/apis/v2beta1/experiments")[0]["namespace"] == "team"
+
+
 @pytest.mark.parametrize("fault", [302, "login page"])
 def test_a_login_page_is_not_taken_for_an_answer(server, fault):
     server.faults = [("", fault, 99)]
