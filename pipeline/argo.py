@@ -161,11 +161,11 @@ def tasks_of(workflow: dict[str, Any]) -> list[TaskRun]:
 
 
 def number(tasks: list[TaskRun]) -> None:
-    """Number the tasks that share a name, as those of a loop do: train[0], train[1]."""
+    """Number the tasks that share a name, as those of a loop do: train-0, train-1."""
     names = [task.name for task in tasks]
     for index, (task, name) in enumerate(zip(tasks, names, strict=True)):
         if names.count(name) > 1:
-            task.name = f"{name}[{names[:index].count(name)}]"
+            task.name = f"{name}-{names[:index].count(name)}"
 
 
 def _metadata_by_uri(tasks: list[TaskRun]) -> dict[str, dict[str, Any]]:

@@ -96,7 +96,7 @@ class Client:
         return f"{self.ui}/#/runs/details/{run_id}"
 
     def _refusal(self, status: int, body: str, headers: Any, what: str) -> AlexNetError:
-        reason = _reason(body)
+        reason = _reason(body).rstrip(".")
         if status in TRANSIENT:
             return Unreachable(f"{what}: the server answers {status} {reason}. Try again later, or look at its pods")
         if status in (301, 302, 303, 307, 308):

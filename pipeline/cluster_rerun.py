@@ -129,6 +129,22 @@ def from_server(client: Client, run: str, name: str, home: Path) -> dict[str, An
     return _record(view.run_id, task, record["executor_input"], made, home, name)
 
 
+def _names(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Name the last attempt of each task; of several in a loop also after what they differ in, like train-seed-3."""
+    tasks: dict[str, dict[str, dict[str, Any]]] = {}
+    for record in sorted(records, key=lambda record: record["started"]):
+        outputs = record["executor_input"]["outputs"]["artifacts"]
+        shared = {n: entry["artifacts"][0]["uri"] for n, entry in outputs.items() if n != LOGS}  # by all attempts
+        tasks.setdefault(record["task"], {})[json.dumps(shared, sort_keys=True)] = record
+    named = {}
+    for name, found in tasks.items():
+        values = [record["executor_input"]["inputs"].get("parameterValues", {}) for record in found.values()]
+        apart = next((n for n in values[0] if len({str(v.get(n)) for v in values}) == len(values)), "")
+        for record, value in zip(found.values(), values, strict=True):
+            named[name if len(found) == 1 else f"{name}-{apart}-{value.get(apart)}"] = record
+    return named
+
+
 def from_root(root_uri: str, run: str, name: str, home: Path) -> dict[str, Any]:
     """Look under a root for what a task of a run left there.
 
@@ -142,12 +158,13 @@ def from_root(root_uri: str, run: str, name: str, home: Path) -> dict[str, Any]:
         UsageError: there is no record of such a task.
     """
     place = storage.join(root_uri, "tasks", run)
-    found = [entry.name for entry in storage.list_files(place)]
-    mine = [json.loads(storage.read_bytes(storage.join(place, n))) for n in found if n.partition("/")[0] == name]
-    if not mine:
-        known = ", ".join(sorted({n.partition("/")[0] for n in found})) or "none"
-        raise UsageError(f"run {run}, task {name}: no record under {place}; tasks with one: {known}")
-    last = max(mine, key=lambda record: record["started"])
+    records = [json.loads(storage.read_bytes(storage.join(place, e.name))) for e in storage.list_files(place)]
+    named = _names(records)
+    if name not in named:
+        raise UsageError(
+            f"run {run}, task {name}: no record under {place}; there are {', '.join(sorted(named)) or 'none'}"
+        )
+    last = named[name]
     pipeline = ir.load()
     tasks = [*pipeline.tasks, *([pipeline.exit_task] if pipeline.exit_task else [])]
     task = next((task for task in tasks if task.component == last["component"]), None)

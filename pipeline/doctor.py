@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from components.shared import storage
 from components.shared.errors import AlexNetError
-from pipeline import images, pods, submission
+from pipeline import images, submission
 from pipeline.client import Client, Refused, Unreachable
 
 NAMESPACE = "kubeflow"
@@ -94,7 +94,7 @@ def compiled() -> Iterator[Check]:
     fresh = graph.documents(graph.compiled()) == submission.documents()
     text = "is what the graph says" if fresh else "is not what the graph says. Run `alexnet compile`"
     yield Check("pipeline.yaml", "ok" if fresh else "failed", text)
-    found = pods.findings(submission.documents(), require_digests=True)
+    found = submission.pod_problems(submission.documents(), require_digests=True)
     yield Check("pods", "failed" if found else "ok", "; ".join(found) or "images by digest, nothing that is refused")
 
 

@@ -21,15 +21,24 @@ def documents(path: Path = ir.PIPELINE_PATH) -> list[dict[str, Any]]:
     return [document for document in yaml.safe_load_all(storage.read_bytes(str(path))) if document]
 
 
+def pod_problems(given: list[dict[str, Any]], require_digests: bool) -> list[str]:
+    """List what is wrong with the pods of a pipeline; the images that have no digest in one line."""
+    found = pods.findings(given, require_digests=False)
+    strict = pods.findings(given, require_digests) if require_digests else []
+    tagged = [line.partition(":")[0] for line in strict if line not in found]
+    remedy = "Run `alexnet images push`, `alexnet images digests`, `alexnet compile`"
+    return found + ([f"the images of {', '.join(tagged)} have no digest. {remedy}"] if tagged else [])
+
+
 def check_pods(given: list[dict[str, Any]], allow_tags: bool) -> None:
     """Refuse a pipeline whose pods would be refused by the cluster, or whose images may be others tomorrow.
 
     Raises:
         UsageError: names all that is wrong, and the remedy.
     """
-    if found := pods.findings(given, require_digests=not allow_tags):
+    if problems := pod_problems(given, not allow_tags):
         hint = "" if allow_tags else ". Where the cluster has images of these tags loaded, --allow-tags takes them"
-        raise UsageError(f"pipeline.yaml: {'; '.join(found)}{hint}")
+        raise UsageError(f"pipeline.yaml: {'; '.join(problems)}{hint}")
 
 
 def read_file(path: str) -> list[str]:

@@ -1,6 +1,7 @@
 """What a step on a cluster leaves under the root, so that it can be run again elsewhere without asking the cluster."""
 
 import json
+import os
 import re
 import socket
 import time
@@ -31,7 +32,7 @@ def write(component: str, root_uri: str, executor_input: dict[str, Any], log: Ru
     if not found or not root_uri:
         return
     run_id, task = found.groups()
-    pod = socket.gethostname()
+    pod = os.environ.get("KFP_POD_NAME") or socket.gethostname()  # a host name is cut at 63 characters
     record = {"run_id": run_id, "task": task, "component": component, "pod": pod, "started": time.time()}
     data = json.dumps({**record, "executor_input": executor_input}, indent=1).encode()
     try:

@@ -1,6 +1,7 @@
 """`alexnet status`, `logs`, `artifacts` and `rerun` for runs of a server and of this machine."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -64,8 +65,8 @@ def test_the_networks_of_a_loop_are_told_apart_in_order(server):
     run_id = start(server, "release_uri=gs://a/r", "root_uri=gs://a/b", "num_networks=11")
     done = alexnet("status", run_id, "--endpoint", server.url, "--json")
     tasks = {task["name"]: task["state"] for task in json.loads(done.stdout)["tasks"]}
-    assert list(tasks) == ["ingest", *(f"train[{i}]" for i in range(11)), "outcome"]
-    assert [name for name, state in tasks.items() if state == "failed"] == ["train[3]"]
+    assert list(tasks) == ["ingest", *(f"train-{i}" for i in range(11)), "outcome"]
+    assert [name for name, state in tasks.items() if state == "failed"] == ["train-3"]
 
 
 def test_a_run_that_is_nowhere_is_a_usage_error(server, tmp_path):
@@ -214,3 +215,27 @@ def test_what_cannot_be_run_again_is_refused(server, tmp_path):
     done = alexnet("rerun", run_id, "train", "--runner", "process", *here)
     assert done.returncode == 1  # its inputs were never made
     assert "gs://" in done.stderr
+
+
+def test_the_records_of_a_loop_are_told_apart_by_what_differs(tmp_path):
+    run_id = "3f2c9a41-7d5e-4b0c-9a77-0d8f6f1c2b3a"
+    status = {"state": "COMPLETE"}
+    for epochs, attempt in ((1, 0), (2, 0), (2, 1)):
+        place = f"gs://b/alexnet/{run_id}/outcome/salt-{epochs}"
+        uris = {"summary": f"{place}/summary", "executor-logs": f"{place}/executor-logs-{attempt}"}
+        values = {"status": status, "run_id": run_id, "root_uri": str(tmp_path), "num_epochs": epochs, "seeds": [0]}
+        kind = {"schemaTitle": "system.Markdown"}
+        outputs = {n: {"artifacts": [{"name": n, "uri": uri, "type": kind}]} for n, uri in uris.items()}
+        given = {"inputs": {"parameterValues": values}, "outputs": {"artifacts": outputs}}
+        words = ["--status", json.dumps(status), "--run-id", run_id, "--root-uri", tmp_path / "root"]
+        words += ["--seeds", "[0]", "--summary", tmp_path / "s.md", "--executor-input", json.dumps(given)]
+        pod = {**os.environ, "KFP_POD_NAME": f"pod-{epochs}-{attempt}"}
+        command = [sys.executable, "-m", "components.outcome", *map(str, words)]
+        subprocess.run(command, check=True, cwd=PROJECT_DIR, env=pod)
+    assert len(list((tmp_path / "root" / "tasks").rglob("pod-*.json"))) == 3
+    here = ("--root", tmp_path / "root", "--runner", "process")
+    done = alexnet("rerun", run_id, "outcome", *here)
+    assert (done.returncode, "outcome-num_epochs-1, outcome-num_epochs-2" in done.stderr) == (2, True), done.stderr
+    done = alexnet("rerun", run_id, "outcome-num_epochs-2", *here)
+    assert done.returncode == 0, done.stderr
+    assert "parameters: the same" in done.stdout

@@ -138,8 +138,8 @@ def test_wrong_parameters_are_a_usage_error(server, given, expected):
 def test_images_by_tag_are_refused_with_the_remedy(server):
     done = alexnet("submit", "--endpoint", server.url, *GIVEN)
     assert done.returncode == 2
-    assert "alexnet/train-gpu:" in done.stderr
-    assert "alexnet images digests" in done.stderr
+    assert "evaluate, ingest, outcome, statistics, train have no digest" in done.stderr
+    assert "`alexnet images digests`" in done.stderr
     assert server.requests == []
 
 
