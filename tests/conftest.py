@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import gcp_storage_emulator.server
 import pytest
+
+from components.shared import backends
 
 PROJECT_DIR = Path(__file__).parents[1]
 SHARED_DATA = PROJECT_DIR.parent / "shared" / "data"
@@ -39,23 +42,46 @@ def sample_release(tmp_path_factory):
     return out
 
 
-@pytest.fixture(scope="session")
-def object_store():
-    """An emulator of Google Cloud Storage on this machine, which the processes of a test see too."""
+def _serve_gs():
+    """Start an emulator of Google Cloud Storage; return what stops it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = gcp_storage_emulator.server.create_server("127.0.0.1", port, in_memory=True, default_bucket="alexnet")
     server.start()
     os.environ["STORAGE_EMULATOR_HOST"] = f"http://127.0.0.1:{port}"
-    yield "gs://alexnet"
-    del os.environ["STORAGE_EMULATOR_HOST"]
-    server.stop()
+    return server.stop
+
+
+def _serve_s3():
+    """Start moto's S3, with a bucket; return what stops it."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    os.environ["AWS_ENDPOINT_URL"] = "http://{}:{}".format(*server.get_host_and_port())
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="alexnet")
+    return server.stop
+
+
+@pytest.fixture(scope="session", params=["gs", "s3"])
+def object_store(request):
+    """A bucket of each kind of object store, served on this machine; the processes of a test see it too."""
+    before = dict(os.environ)
+    stop = {"gs": _serve_gs, "s3": _serve_s3}[request.param]()
+    backends.forget()
+    yield f"{request.param}://alexnet"
+    os.environ.clear()
+    os.environ.update(before)
+    backends.forget()
+    stop()
 
 
 @pytest.fixture
 def bucket(object_store, request):
     """A folder of its own for each test in a bucket."""
-    return f"{object_store}/{request.node.name}"
+    return f"{object_store}/" + re.sub("[^a-zA-Z0-9]+", "-", request.node.name)
 
 
 def alexnet(*arguments, cwd=PROJECT_DIR, **options):
