@@ -20,7 +20,7 @@ class Fault:
 
     kind: `status` (answered so by the proxy), `stall` (no answer), `refuse` (reset at once), `lost` (the store does its
     work, its answer is lost), `flip_sent` (one byte of the request differs), and of the answer: `reset` (after some
-    bytes), `cut` (the connection ends in the middle), `short` (only half of it, in good order), `flip` (one byte differs).
+    bytes), `cut` (the connection ends in the middle), `short` (half of it, in good order), `flip` (one byte differs).
     """
 
     kind: str
