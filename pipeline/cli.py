@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from components.sample.contract import Sample
 from components.shared import runlog, storage
 from components.shared.errors import AlexNetError, Interrupted, StorageError, UsageError
-from pipeline import images, ir, rerun
+from pipeline import gc, images, ir, rerun
 from pipeline.cache import Cache
 from pipeline.console import Console
 from pipeline.engine import DockerEngine, Engine, ProcessEngine
@@ -237,6 +237,7 @@ def parser() -> argparse.ArgumentParser:
     )
     building.add_argument("stage", nargs="*", metavar="COMPONENT", help="which, and train-gpu (default: all)")
     building.set_defaults(action=images_command)
+    gc.register(commands)
     commands.add_parser("sample", help="draw a small release in the layout of ILSVRC-2010", add_help=False)
     commands.add_parser("describe", help="print a recipe's layers, parameters and operations", add_help=False)
     return result

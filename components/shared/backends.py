@@ -196,15 +196,15 @@ _backends: dict[str, Backend] = {}
 _making = threading.Lock()
 
 
-def _make(scheme: str) -> Backend:
+def _make(scheme: str, uri: str) -> Backend:
     if scheme == "gs":
         from components.shared.gcs import Gcs
 
-        return Gcs()
+        return Gcs(uri)
     if scheme == "s3":
         from components.shared.s3 import S3
 
-        return S3()
+        return S3(uri)
     return Local()
 
 
@@ -220,7 +220,7 @@ def backend_of(uri: str) -> Iterator[Backend]:
         raise UsageError(f"{uri}: unknown scheme {scheme!r}. Use a local path, file://, gs:// or s3://")
     with _making:
         if scheme not in _backends:
-            _backends[scheme] = _make(scheme)
+            _backends[scheme] = _make(scheme, uri)
     try:
         yield _backends[scheme]
     except OSError as error:

@@ -23,7 +23,7 @@ CREDENTIALS = (
 class Gcs:
     """The backend of `gs://bucket/name`. Every request says `retry=None`: `retry` does it, for all stores alike."""
 
-    def __init__(self) -> None:
+    def __init__(self, uri: str) -> None:
         import google.auth.exceptions
         import requests
         import urllib3
@@ -50,7 +50,7 @@ class Gcs:
         emulated = {"project": "emulator", "credentials": AnonymousCredentials()}
         make: Callable[..., Any] = storage.Client
         is_emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
-        self._client = self._call("log in", "gs://", lambda: make(**emulated) if is_emulated else make())
+        self._client = self._call("log in", uri, lambda: make(**emulated) if is_emulated else make())
 
     def _judge(self, error: Exception) -> Failure | None:
         reason = f"{type(error).__name__}: {error}"

@@ -17,6 +17,7 @@ from components.shared.errors import Interrupted, StorageError, UsageError
 TIMEOUT_VARIABLE = "ALEXNET_STORAGE_TIMEOUT"
 MAX_TRIES = 6
 MAX_TIMEOUTS = 10  # no try begins later than so many timeouts after the first
+SETTINGS = "Check the bucket, the endpoint and the settings of the store's own tools"
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 
 Result = TypeVar("Result")
@@ -66,9 +67,7 @@ def from_status(status: int, reason: str, retry_after: str | None, credentials: 
         return Failure(reason, is_transient=True, retry_after=float(seconds) if seconds.isdecimal() else 0.0)
     if status in (401, 403):
         return Failure(reason, credentials)
-    if status == 404:
-        return Failure(reason, "Check the bucket and the name for spelling")
-    return Failure(reason, "Check the bucket, the endpoint and the credentials")
+    return Failure(reason, "Check the bucket and the name for spelling" if status == 404 else SETTINGS)
 
 
 def call(what: str, uri: str, request: Callable[[], Result], judge: Callable[[Exception], Failure | None]) -> Result:

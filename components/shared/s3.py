@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from components.shared import retry
 from components.shared.backends import CHUNK_BYTES, Entry, Hasher, Sink, file_sha256, split_uri
+from components.shared.errors import UsageError
 from components.shared.retry import Damaged, Failure
 
 PART_BYTES = 16 << 20  # a larger file goes up in parts of this size
@@ -51,7 +53,7 @@ def _base64(digest: bytes) -> str:
 class S3:
     """The backend of `s3://bucket/name`."""
 
-    def __init__(self) -> None:
+    def __init__(self, uri: str) -> None:
         import boto3
         from botocore import exceptions
         from botocore.config import Config
@@ -60,20 +62,20 @@ class S3:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         timeout = retry.timeout_seconds()
         self._errors = exceptions
-        self._client: Any = boto3.client(
-            "s3",
-            region_name=os.environ.get("AWS_REGION") or None,
-            config=Config(
-                connect_timeout=timeout,
-                read_timeout=timeout,
-                retries={"total_max_attempts": 1},  # `retry` does them: botocore's stop where a body begins
-                max_pool_connections=MAX_CONNECTIONS,
-                s3={"addressing_style": "path"} if endpoint else {},
-                # Checksums are given with each request; the trailers that botocore adds are news to older stores.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise UsageError(f"AWS_ENDPOINT_URL: expected http://host:port or https://host:port, got {endpoint!r}")
+        config = Config(
+            connect_timeout=timeout,
+            read_timeout=timeout,
+            retries={"total_max_attempts": 1},  # `retry` does them: botocore's stop where a body begins
+            max_pool_connections=MAX_CONNECTIONS,
+            s3={"addressing_style": "path"} if endpoint else {},
+            # Checksums are given with each request; the trailers that botocore adds are news to older stores.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
         )
+        region = os.environ.get("AWS_REGION") or None  # AWS_DEFAULT_REGION is boto's own
+        self._client: Any = self._call("log in", uri, lambda: boto3.client("s3", region_name=region, config=config))
 
     def _judge(self, error: Exception) -> Failure | None:
         errors = self._errors
@@ -84,14 +86,15 @@ class S3:
                 return Failure(str(error), is_transient=True)
             status = 403 if code in CREDENTIAL_CODES else told.get("HTTPStatusCode", 0)
             return retry.from_status(status, str(error), told.get("HTTPHeaders", {}).get("retry-after"), CREDENTIALS)
+        if not isinstance(error, errors.BotoCoreError):
+            return None
+        reason = f"{type(error).__name__}: {error}"
         if isinstance(
             error,
             errors.HTTPClientError | errors.ConnectionError | errors.IncompleteReadError | errors.FlexibleChecksumError,
         ):
-            return Failure(f"{type(error).__name__}: {error}", is_transient=True)
-        if isinstance(error, errors.BotoCoreError):  # the rest is about credentials and configuration
-            return Failure(f"{type(error).__name__}: {error}", CREDENTIALS)
-        return None
+            return Failure(reason, is_transient=True)
+        return Failure(reason, CREDENTIALS if re.search("Credential|Token|SSO|Profile", reason) else retry.SETTINGS)
 
     def _call(self, what: str, uri: str, request: Callable[[], Any]) -> Any:
         return retry.call(what, uri, request, self._judge)
