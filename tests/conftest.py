@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import re
@@ -42,40 +43,50 @@ def sample_release(tmp_path_factory):
     return out
 
 
-def _serve_gs():
-    """Start an emulator of Google Cloud Storage; return what stops it."""
+@pytest.fixture(scope="session")
+def gs_store():
+    """An emulator of Google Cloud Storage on this machine, which the processes of a test see too."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = gcp_storage_emulator.server.create_server("127.0.0.1", port, in_memory=True, default_bucket="alexnet")
     server.start()
-    os.environ["STORAGE_EMULATOR_HOST"] = f"http://127.0.0.1:{port}"
-    return server.stop
+    with settings(STORAGE_EMULATOR_HOST=f"http://127.0.0.1:{port}"):
+        yield "gs://alexnet"
+    server.stop()
 
 
-def _serve_s3():
-    """Start moto's S3, with a bucket; return what stops it."""
+@pytest.fixture(scope="session")
+def s3_store():
+    """moto's S3 on this machine, with a bucket."""
     import boto3
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
-    os.environ["AWS_ENDPOINT_URL"] = "http://{}:{}".format(*server.get_host_and_port())
-    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
-    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="alexnet")
-    return server.stop
+    endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+    with settings(AWS_ENDPOINT_URL=endpoint, **keys):
+        boto3.Session().client("s3", region_name="us-east-1").create_bucket(Bucket="alexnet")
+        yield "s3://alexnet"
+    server.stop()
 
 
-@pytest.fixture(scope="session", params=["gs", "s3"])
-def object_store(request):
-    """A bucket of each kind of object store, served on this machine; the processes of a test see it too."""
+@contextlib.contextmanager
+def settings(**variables):
+    """Set environment variables, which storage reads when it first meets a store."""
     before = dict(os.environ)
-    stop = {"gs": _serve_gs, "s3": _serve_s3}[request.param]()
+    os.environ |= variables
     backends.forget()
-    yield f"{request.param}://alexnet"
+    yield
     os.environ.clear()
-    os.environ.update(before)
+    os.environ |= before
     backends.forget()
-    stop()
+
+
+@pytest.fixture(params=["gs", "s3"])
+def object_store(request):
+    """A bucket of each kind of object store."""
+    return request.getfixturevalue(f"{request.param}_store")
 
 
 @pytest.fixture

@@ -75,7 +75,10 @@ class S3:
             response_checksum_validation="when_required",
         )
         region = os.environ.get("AWS_REGION") or None  # AWS_DEFAULT_REGION is boto's own
-        self._client: Any = self._call("log in", uri, lambda: boto3.client("s3", region_name=region, config=config))
+        # A session of its own: boto3's default one keeps what the environment said when it was made.
+        self._client: Any = self._call(
+            "log in", uri, lambda: boto3.Session().client("s3", region_name=region, config=config)
+        )
 
     def _judge(self, error: Exception) -> Failure | None:
         errors = self._errors
