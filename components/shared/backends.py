@@ -49,6 +49,7 @@ class Backend(Protocol):
     def delete(self, uri: str) -> None: ...
     def list_uploads(self, uri: str) -> list[Entry]: ...  # begun and never finished; `version` is the upload's id
     def abort_upload(self, uri: str, upload: str) -> None: ...
+    def close(self) -> None: ...
 
 
 class Hasher:
@@ -191,6 +192,9 @@ class Local:
     def abort_upload(self, uri: str, upload: str) -> None:
         """There is none."""
 
+    def close(self) -> None:
+        """There is nothing open."""
+
 
 _backends: dict[str, Backend] = {}
 _making = threading.Lock()
@@ -229,4 +233,5 @@ def backend_of(uri: str) -> Iterator[Backend]:
 
 def forget() -> None:
     """Make every backend anew when it is next used, as the environment then says."""
-    _backends.clear()
+    while _backends:
+        _backends.popitem()[1].close()

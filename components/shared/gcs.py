@@ -46,6 +46,7 @@ class Gcs:
             ConnectionError,
             TimeoutError,
         )
+        self._other = requests.RequestException
         self._timeout = retry.timeout_seconds()
         emulated = {"project": "emulator", "credentials": AnonymousCredentials()}
         make: Callable[..., Any] = storage.Client
@@ -63,7 +64,7 @@ class Gcs:
             return retry.from_status(int(error.code or 0), str(error), headers.get("Retry-After"), CREDENTIALS)
         if isinstance(error, self._auth_errors.GoogleAuthError):
             return Failure(reason, CREDENTIALS)
-        return None
+        return Failure(reason, retry.SETTINGS) if isinstance(error, self._other) else None
 
     def _call(self, what: str, uri: str, request: Callable[[], Any]) -> Any:
         return retry.call(what, uri, request, self._judge)
@@ -146,3 +147,6 @@ class Gcs:
 
     def abort_upload(self, uri: str, upload: str) -> None:
         """There is none."""
+
+    def close(self) -> None:
+        self._client.close()

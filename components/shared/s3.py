@@ -258,6 +258,9 @@ class S3:
             "abort an upload of", uri, lambda: self._client.abort_multipart_upload(**_place(uri), UploadId=upload)
         )
 
+    def close(self) -> None:
+        self._client.close()
+
 
 def _place(uri: str) -> dict[str, str]:
     bucket, key = split_uri(uri)
