@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from components.shared.backends import backend_of, explain, file_sha256, is_local, local_path
 from components.shared.errors import DataError, StorageError, UsageError
@@ -59,7 +58,7 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._held: BinaryIO | None = None
+        self._held: int | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
@@ -81,21 +80,21 @@ class Cache:
         with self._alone():
             if hold:
                 self._hold(wanted)
-            here = {path: path.stat() for path in self.folder.iterdir()}
-            needed = sum(size for digest, size in wanted.items() if self.folder / digest not in here)
+            here = self._files()
+            for digest in wanted.keys() & here.keys():
+                os.utime(self.folder / digest)
+            needed = sum(num_bytes for digest, num_bytes in wanted.items() if digest not in here)
+            total = sum(status.st_size for status in here.values())
+            excess = max(total + needed - bound_bytes(), needed - shutil.disk_usage(self.folder).free)
             kept = self._kept() | set(wanted)
-            now, free = time.time(), shutil.disk_usage(self.folder).free
-            for path in wanted:
-                if self.folder / path in here:
-                    os.utime(self.folder / path)
-            excess = max(sum(s.st_size for s in here.values()) + needed - bound_bytes(), needed - free)
-            for path, status in sorted(here.items(), key=lambda item: item[1].st_mtime):
-                age = now - status.st_mtime
-                hidden = path.name.startswith(".")
-                if (hidden and path.suffix == ".part" and age > STALE_SECONDS) or (
-                    not hidden and excess > 0 and age > FRESH_SECONDS and path.name not in kept
-                ):
-                    path.unlink()
+            for name, status in sorted(here.items(), key=lambda item: item[1].st_mtime):
+                age = time.time() - status.st_mtime
+                if name.startswith("."):
+                    is_waste = name.endswith(".part") and age > STALE_SECONDS
+                else:
+                    is_waste = excess > 0 and age > FRESH_SECONDS and name not in kept
+                if is_waste:
+                    (self.folder / name).unlink(missing_ok=True)
                     excess -= status.st_size
             free = shutil.disk_usage(self.folder).free
         if needed > free:
@@ -104,12 +103,19 @@ class Cache:
                 "Free space, or set TMPDIR to a folder on a larger disk"
             )
 
+    def _files(self) -> dict[str, os.stat_result]:
+        found = {}
+        for path in self.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # a download that ended meanwhile
+                found[path.name] = path.stat()
+        return found
+
     def _hold(self, names: dict[str, int]) -> None:
         if self._held is None:
-            self._held = (self.folder / f".held-{secrets.token_hex(8)}").open("wb")
+            # A bare descriptor: it is never closed, and the system ends the lock with the process.
+            self._held = os.open(self.folder / f".held-{secrets.token_hex(8)}", os.O_CREAT | os.O_WRONLY)
             fcntl.flock(self._held, fcntl.LOCK_EX)
-        self._held.write("".join(f"{name}\n" for name in names).encode())
-        self._held.flush()
+        os.write(self._held, "".join(f"{name}\n" for name in names).encode())
 
     def _kept(self) -> set[str]:
         """List what living processes hold; the lists of others are removed."""

@@ -1,4 +1,4 @@
-"""Files and objects by URI: with `backends`, the only module that opens artifacts or talks to an object store.
+"""Files and objects by URI: with what it imports, the only module that opens artifacts or talks to an object store.
 
 A URI is a local path, `file:///path`, `gs://bucket/name` or `s3://bucket/name`. Publishing is create-only: a name is
 written once, whole, and never overwritten; publishing the same bytes again is a success, other bytes an error.
