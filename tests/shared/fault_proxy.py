@@ -26,6 +26,7 @@ class Fault:
     kind: str
     match: str = ""  # pattern within "METHOD path"
     times: int = 1
+    every: int = 1  # of so many requests that match, the last
     status: int = 503
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -52,6 +53,8 @@ class FaultProxy:
             if not re.search(self._fault.match, request):
                 return None
             self.seen.append(request)
+            if len(self.seen) % self._fault.every:
+                return None
             self._left -= 1
             return self._fault if self._left >= 0 else None
 

@@ -4,10 +4,13 @@ import gc
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
+from conftest import PROJECT_DIR
 from fault_proxy import Fault, FaultProxy
 
 from components.shared import backends, retry, storage
@@ -202,6 +205,33 @@ def test_a_create_whose_answer_is_lost(proxy, store, bucket, warnings, row) -> N
     assert len(warnings()) == 1
     assert storage.read_bytes(f"{bucket}/name") == DATA
     row("answer of the create lost", store, "publish", "as without it", 2)
+
+
+@pytest.mark.slow
+def test_a_whole_step_on_a_bad_day(proxy, store, bucket, row, sample_release, tmp_path) -> None:
+    """Ingest, release and root in the store, while every seventh answer breaks off."""
+    for path in sample_release.iterdir():
+        storage.publish_file(path, f"{bucket}/release/{path.name}")
+
+    def digest(release: str, root: str) -> tuple[str, str]:
+        flags = {
+            "release-uri": release,
+            "root-uri": root,
+            "dataset": tmp_path / "dataset.json",
+            "summary": tmp_path / "s",
+        }
+        (tmp_path / "dataset.json").unlink(missing_ok=True)
+        command = [sys.executable, "-m", "components.ingest", *(f"--{name}={value}" for name, value in flags.items())]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT_DIR, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return json.loads((tmp_path / "dataset.json").read_text())["digest"], done.stderr
+
+    proxy.set(Fault("reset", match=ANY[store], every=7, times=10**6))
+    remote, stderr = digest(f"{bucket}/release", f"{bucket}/root")
+    proxy.set(Fault("none", times=0))
+    assert remote == digest(str(sample_release), str(tmp_path / "root"))[0]
+    assert stderr.count("trying again") > 10
+    row("every seventh body: reset", store, "ingest", "the local run's digest", stderr.count("trying again"))
 
 
 def test_a_byte_that_flips_on_its_way_to_the_store(proxy, store, bucket, warnings, row) -> None:
