@@ -22,14 +22,13 @@ from components.shared.s3 import PART_BYTES
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of three parts, the last one short."""
     path = tmp_path_factory.mktemp("large") / "file"
-    path.write_bytes(random.Random(0).randbytes(2 * PART_BYTES + 1000))
+    path.write_bytes(b"PAYLOAD" + random.Random(0).randbytes(2 * PART_BYTES + 1000))
     return path
 
 
-@pytest.fixture
-def s3(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(os.environ["AWS_ENDPOINT_URL"])
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+def proxied(variable: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    proxy = FaultProxy(os.environ[variable])
+    monkeypatch.setenv(variable, proxy.url)
     monkeypatch.setenv(retry.TIMEOUT_VARIABLE, "5")
     backends.forget()
     yield proxy
@@ -38,8 +37,23 @@ def s3(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
+def s3(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    yield from proxied("AWS_ENDPOINT_URL", monkeypatch)
+
+
+@pytest.fixture
+def gs(gs_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    yield from proxied("STORAGE_EMULATOR_HOST", monkeypatch)
+
+
+@pytest.fixture
 def s3_bucket(s3_store: str, tmp_path: Path) -> str:
     return f"{s3_store}/{tmp_path.name}"
+
+
+@pytest.fixture
+def gs_bucket(gs_store: str, tmp_path: Path) -> str:
+    return f"{gs_store}/{tmp_path.name}"
 
 
 def test_a_large_file(bucket: str, large: Path, tmp_path: Path) -> None:
@@ -105,6 +119,23 @@ def test_parts_are_sent_again(s3: FaultProxy, s3_bucket: str, large: Path, kind:
     s3.set(Fault(kind, match=match, times=times))
     digest = storage.publish_file(large, f"{s3_bucket}/large")
     assert storage.sha256(f"{s3_bucket}/large") == digest
+    assert storage.list_uploads(s3_bucket) == []
+
+
+@pytest.mark.parametrize("kind", ["status", "refuse", "lost", "flip_sent"])
+def test_a_large_file_is_sent_again(gs: FaultProxy, gs_bucket: str, large: Path, kind: str) -> None:
+    gs.set(Fault(kind, match="PUT .*upload_id="))
+    digest = storage.publish_file(large, f"{gs_bucket}/large")
+    assert storage.sha256(f"{gs_bucket}/large") == digest
+    assert len(gs.seen) == (1 if kind == "lost" else 2)
+
+
+def test_parts_that_arrive_damaged_are_never_published(s3: FaultProxy, s3_bucket: str, large: Path) -> None:
+    """Stores refuse such a part by its Content-MD5; this one does not, so the sum of all is found wrong at the end."""
+    s3.set(Fault("flip_sent", match="partNumber=1"))
+    with pytest.raises(StorageError, match=r"cannot write after \d tries"):
+        storage.publish_file(large, f"{s3_bucket}/large")
+    assert not storage.exists(f"{s3_bucket}/large")
     assert storage.list_uploads(s3_bucket) == []
 
 
