@@ -17,7 +17,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from components.shared import storage
-from components.shared.backends import Entry
 from components.shared.errors import StorageError
 
 DEFAULT_HOURS = 168.0  # a training that waits for its GPUs over a weekend is not left over
@@ -60,7 +59,7 @@ def _read_json(uri: str) -> Any:
     return None
 
 
-def _named_by_runs(root_uri: str, entries: list[Entry]) -> dict[str, set[str]]:
+def _named_by_runs(root_uri: str, entries: list[storage.Entry]) -> dict[str, set[str]]:
     """List by `<component>/<key>` what manifests in the folders of runs name; the root may have moved since."""
     named: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
@@ -79,7 +78,9 @@ def _record(name: str) -> str:
     return f"checkpoints/{stem}.json" if suffix == ".safetensors" and name.startswith("checkpoints/") else ""
 
 
-def _in_folder(component: str, uri: str, entries: list[Entry], oldest: float, named: set[str]) -> Iterator[Leftover]:
+def _in_folder(
+    component: str, uri: str, entries: list[storage.Entry], oldest: float, named: set[str]
+) -> Iterator[Leftover]:
     """Yield what is left over in `<root>/<component>/<key>/`; the names of `entries` are relative to it."""
     names, last = {entry.name for entry in entries}, LAST[component]
     is_finished = last in names
@@ -118,7 +119,7 @@ def find(root_uri: str, hours: float) -> list[Leftover]:
         elif not rest and PROBE.fullmatch(component):
             found.append(Leftover(uri, entry.num_bytes, entry.modified, "a probe whether one can write"))
         elif component in LAST and len(rest) > 1:
-            inside = Entry("/".join(rest[1:]), entry.num_bytes, entry.version, entry.modified)
+            inside = storage.Entry("/".join(rest[1:]), entry.num_bytes, entry.version, entry.modified)
             folders[component, rest[0]].append(inside)
     by_runs = _named_by_runs(root_uri, entries) if folders else {}
     for (component, key), inside in folders.items():

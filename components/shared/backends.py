@@ -1,4 +1,7 @@
-"""The kinds of places that `storage` writes to and reads from; nothing else imports this module."""
+"""The kinds of places that `storage` writes to and reads from, and this machine's disks, which are one of them.
+
+Only `storage` and the modules behind it (`s3`, `gcs`, `staging`) import this one.
+"""
 
 import contextlib
 import errno

@@ -29,6 +29,7 @@ from components.shared.errors import StorageError
 from components.shared.staging import Wanted, stage, stage_files
 
 __all__ = [  # of backends and staging; the rest is below
+    "Entry",
     "Wanted",
     "explain",
     "is_local",
