@@ -8,7 +8,6 @@ Shape suffixes: N images, H height, W width, C channels, U units.
 import functools
 import struct
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +21,6 @@ CROP_SIZE = 224
 MAX_OFFSET = records.IMAGE_SIZE - CROP_SIZE  # 32: 33 start positions on each axis
 CENTER = MAX_OFFSET // 2
 PREFETCH_BATCHES = 2
-STAGING_THREADS = 8
 
 # What a draw is for; part of its seed, so that no two draws are the same stream.
 ORDER, AUGMENTATION = 0, 1
@@ -79,12 +77,8 @@ class Split:
     def __init__(self, dataset: Manifest, split: str, log: runlog.RunLog) -> None:
         shards: list[ShardEntry] = dataset.content["splits"][split]["shards"]
         self.num_classes = len(dataset.content["classes"])
-        self.paths = []
         progress = runlog.Progress(log, len(shards), f"{split} shards")
-        with ThreadPoolExecutor(STAGING_THREADS) as pool:
-            for path in pool.map(lambda shard: dataset.stage(shard["name"]), shards):
-                self.paths.append(path)
-                progress.update(len(self.paths))
+        self.paths = dataset.stage_all((shard["name"] for shard in shards), progress.update)
         self._maps = [
             np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.empty(0, np.uint8) for path in self.paths
         ]
