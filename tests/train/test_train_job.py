@@ -103,8 +103,8 @@ def test_validation_error_is_exact(whole, inputs):
     """Recomputes the last epoch's validation from the published files, image by image."""
     import tensorflow as tf
 
-    from components.train.data import Split
     from components.train.model import AlexNet
+    from components.train.shards import Split
 
     model = manifest.load(str(whole[0] / "model.json"), "model")
     weights = safetensors.numpy.load_file(model.stage("weights.safetensors"))
@@ -114,7 +114,7 @@ def test_validation_error_is_exact(whole, inputs):
     split = Split(manifest.load(str(inputs / "dataset.json"), "dataset"), "validation", LOG)
     wrong, losses = 0, []
     for index in range(len(split)):
-        jpeg, label = split.read(index)
+        (jpeg,), label = split.read(np.array([index])), split.labels[index]
         crop = tf.io.decode_jpeg(jpeg, dct_method="INTEGER_ACCURATE").numpy()[16:240, 16:240]
         logits = (
             net(crop[None].astype(np.float32) - weights["mean_image"][16:240, 16:240]).numpy()[0].astype(np.float64)
