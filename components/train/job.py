@@ -147,7 +147,7 @@ def train_and_publish(
     machine: dict[str, Any],
     log: runlog.RunLog,
 ) -> Manifest:
-    """Train from the newest checkpoint on, and publish weights and history under `base_uri`."""
+    """Train from the newest checkpoint on, and publish what it gives under `base_uri`."""
     # ---- data ----
     training_split, validation_split = Split(dataset, "train", log), Split(dataset, "validation", log)
     check_classes(dataset, training_split)
@@ -156,8 +156,8 @@ def train_and_publish(
     layers = network.build(recipe, training_split.num_classes)
     strategy = strategy_for(config.gpus, config.parallel)
     model, optimizer = make_network(config, recipe, layers, strategy)
-    mask_units = {layer["name"]: layer["shape"][0] for layer in layers if layer["op"] == "dropout"}
-    training = TrainingBatches(training_split, recipe, statistics.content, config.seed, num_epochs, mask_units)
+    masks = {layer["name"]: layer["shape"][0] for layer in layers if layer["op"] == "dropout"}
+    training = TrainingBatches(training_split, recipe, statistics.content, config.seed, num_epochs, masks)
     check_batches(training, strategy)
     log.info("network", recipe=recipe.name, **network.totals(layers), steps=num_epochs * training.steps_per_epoch)
     # ---- steps ----
@@ -179,15 +179,10 @@ def train_and_publish(
     )
     # ---- publish ----
     logs.finish()
-    weights = model.export(model.parameters()) | {"mean_image": mean_image}
-    devices_used = {"gpus": config.gpus, "parallel": config.parallel, **machine}
-    return Manifest(
-        "model",
-        base_uri,
-        publish_files(weights, state, base_uri),
-        model_content(config, recipe, dataset, statistics, layers, state),
-        {"timings": state.timings, "logs_uri": logs.base_uri, **devices_used},
-    )
+    files = publish_files(model.export(model.parameters()) | {"mean_image": mean_image}, state, base_uri)
+    content = model_content(config, recipe, dataset, statistics, layers, state)
+    info = {"timings": state.timings, "logs_uri": logs.base_uri, "gpus": config.gpus, "parallel": config.parallel}
+    return Manifest("model", base_uri, files, content, info | machine)
 
 
 def check_batches(training: TrainingBatches, strategy: tf.distribute.Strategy) -> None:

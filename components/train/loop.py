@@ -229,11 +229,7 @@ def _end_epoch(run: Run, state: State, learning_rate: float, validation: list[fl
         "data_ms": 1000 * state.data_seconds / num_steps,
         "step_ms": 1000 * (state.seconds - state.data_seconds) / num_steps,
     }
-    if num_steps >= WAITING_STEPS and state.data_seconds > state.seconds / 2:
-        run.log.warning(
-            f"the input is slower than the step: {timing['data_ms']:.0f} ms of waiting for {timing['step_ms']:.0f} ms "
-            "of work. Give this container more cores, or the shards a faster disk"
-        )
+    warn_of_slow_input(run.log, timing["data_ms"], timing["step_ms"], num_steps)
     run.log.info("epoch ended", **entry, **{key: round(value, 1) for key, value in timing.items() if key != "epoch"})
     if not math.isfinite(validation[0]):
         raise _diverged(state.step, epoch, learning_rate)
@@ -243,6 +239,15 @@ def _end_epoch(run: Run, state: State, learning_rate: float, validation: list[fl
     state.num_wrong = state.num_seen = 0
     run.logs.publish(state.trace, state.rates, state.history, state.timings)
     check_stuck(state, run.training.split.num_classes)
+
+
+def warn_of_slow_input(log: runlog.RunLog, data_ms: float, step_ms: float, num_steps: int) -> None:
+    """Warn when the steps of an epoch waited longer than they worked."""
+    if num_steps >= WAITING_STEPS and data_ms > step_ms:
+        log.warning(
+            f"the input is slower than the step: {data_ms:.0f} ms of waiting for {step_ms:.0f} ms of work. "
+            "Give this container more cores, or the shards a faster disk"
+        )
 
 
 def check_stuck(state: State, num_classes: int) -> None:
