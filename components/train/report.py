@@ -34,17 +34,17 @@ def _image(figure: Figure, caption: str) -> str:
 
 def _curves(history: list[dict[str, Any]], timings: list[dict[str, Any]], num_classes: int) -> Figure:
     epochs = [entry["epoch"] for entry in history]
-    figure, ((loss, error), (rate, clock)) = plt.subplots(2, 2, figsize=(12, 8))
+    figure, ((loss, error), (rate, clock)) = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
     for name, label in (("train", "train (random crops, dropout)"), ("validation", "validation (centre crop)")):
-        loss.plot(epochs, [entry[f"{name}_loss"] for entry in history], label=label)
-        error.plot(epochs, [100 * entry[f"{name}_top1_error"] for entry in history], label=f"{name} top-1")
-    error.plot(epochs, [100 * entry["validation_top5_error"] for entry in history], label="validation top-5")
+        loss.plot(epochs, [entry[f"{name}_loss"] for entry in history], ".-", label=label)
+        error.plot(epochs, [100 * entry[f"{name}_top1_error"] for entry in history], ".-", label=f"{name} top-1")
+    error.plot(epochs, [100 * entry["validation_top5_error"] for entry in history], ".-", label="validation top-5")
     loss.axhline(np.log(num_classes), color="0.7", linestyle=":", label="ln(classes)")
     error.axhline(100 * (1 - 1 / num_classes), color="0.7", linestyle=":", label="chance, top-1")
-    rate.step(epochs, [entry["learning_rate"] for entry in history], where="post")
+    rate.step(epochs, [entry["learning_rate"] for entry in history], ".-", where="post")
     rate.set_yscale("log")
-    data_ms, step_ms = ([timing[name] for timing in timings] for name in ("data_ms", "step_ms"))
-    clock.stackplot(epochs, data_ms, step_ms, labels=("data_ms: waiting for input", "step_ms: working"))
+    for name, label in (("step_ms", "step_ms: working"), ("data_ms", "data_ms: waiting for input")):
+        clock.plot(epochs, [timing[name] for timing in timings], ".-", label=label)
     panels = {
         "loss (nats)": loss,
         "error (%)": error,
@@ -57,8 +57,9 @@ def _curves(history: list[dict[str, Any]], timings: list[dict[str, Any]], num_cl
         axes.grid(alpha=0.3)
     loss.legend()
     error.legend()
-    clock.legend(loc="lower right")
+    clock.legend()
     error.set_ylim(bottom=0)
+    clock.set_ylim(bottom=0)
     return figure
 
 

@@ -32,7 +32,6 @@ POINTS = {
     "reading": (data.TrainingBatches, "read"),
     "validating": (data.CenterBatches, "read"),
     "saving": (storage, "publish_bytes"),
-    "model": (job, "publish_files"),
     "report": (report, "build"),
 }
 
@@ -122,9 +121,7 @@ STOPS = [
     ("saving", ".safetensors", 1),  # the arrays of a checkpoint
     ("saving", ".json", 1),  # its record
     ("saving", "events", 1),
-    ("model", "", 1),
-    ("saving", "weights.safetensors", 1),
-    ("saving", "rates.jsonl", 1),
+    ("saving", "weights.safetensors", 1),  # of the model
     ("saving", "model.json", 1),
     ("report", "", 1),
 ]
