@@ -124,6 +124,13 @@ def _current_phase(run: Run, state: State) -> Phase:
     return phase
 
 
+def _measured(state: State) -> dict[str, float]:
+    """Return the mean loss of the running epoch and the validation errors of the last one, for the progress line."""
+    errors = ("validation_top1_error", "validation_top5_error")
+    last = {name: state.history[-1][name] for name in errors} if state.history else {}
+    return {"loss": state.loss_sum / state.num_seen, **last}
+
+
 def train(run: Run) -> State:
     """Train to the end of the last epoch, from the newest checkpoint if there is one.
 
@@ -159,8 +166,8 @@ def train(run: Run) -> State:
                 progress.update(
                     len(state.history) * len(training.split) + state.num_seen,
                     epoch=epoch,
-                    loss=state.loss_sum / state.num_seen,
                     learning_rate=rate,
+                    **_measured(state),
                     data_ms=round(1000 * (ready - start), 1),
                     step_ms=round(1000 * (end - ready), 1),
                 )

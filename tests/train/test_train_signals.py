@@ -68,7 +68,7 @@ def say(read):
     return call
 
 data.TrainingBatches.read = say(data.TrainingBatches.read)
-RECIPES["smoke"] = tiny(name="smoke", **json.loads(sys.argv[3]))
+RECIPES["smoke"] = tiny(name="smoke")
 loop.VALIDATION_BATCH, loader.STARVED_SECONDS = 4, 3.0
 for flags, stop, num_devices in json.loads(sys.argv[2]):
     process = os.fork()
@@ -103,9 +103,9 @@ def flags_of(inputs, out, **changes):
     return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
-def run_all(request, plan, changes=None, driver=DRIVER):
+def run_all(request, plan):
     """Run processes one after another; returns their exit codes and all that they wrote."""
-    command = [sys.executable, "-c", driver, str(request.path.parent), json.dumps(plan), json.dumps(changes or {})]
+    command = [sys.executable, "-c", DRIVER, str(request.path.parent), json.dumps(plan)]
     done = subprocess.run(command, cwd=request.config.rootpath, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return [int(code) for code in re.findall(r"ended with (-?\d+)", done.stderr)], done.stderr

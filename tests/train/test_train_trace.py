@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_train_job import config_of
 from tiny_dataset import TINY, tiny, write_inputs
 
-from components.shared import manifest, runlog
+from components.shared import manifest, runlog, storage
 from components.train import devices, job, loop, trace
 from components.train.recipe import ALEXNET_2012, RECIPES
 from components.train.schedule import current_phase
@@ -116,3 +116,18 @@ def test_waiting_for_input_is_a_warning(data_ms, num_steps, warned):
     written = io.StringIO()
     loop.warn_of_slow_input(runlog.RunLog("train", written), data_ms, 50.0, num_steps)
     assert ("the input is slower than the step: 60 ms of waiting for 50 ms of work" in written.getvalue()) is warned
+
+
+def test_logs_in_an_object_store(bucket):
+    logs = Logs(bucket, 3)
+    for end in (2, 9, 7, 10):
+        logs.publish(*made_up(end, 3))
+    logs.finish()
+    logs.finish()
+    assert [entry.name for entry in storage.list_files(bucket)] == [
+        *(f"events.out.tfevents.{end}" for end in ("00000002-0000", "00000009-0003", "00000010-0003")),
+        *(f"metrics.{end}.jsonl" for end in ("00000002-0000", "00000009-0003", "00000010-0003")),
+        "metrics.jsonl",
+    ]
+    found = [json.loads(line) for line in storage.read_bytes(f"{bucket}/metrics.jsonl").splitlines()]
+    assert [entry["step"] for entry in found if "loss" in entry] == list(range(1, 11))
