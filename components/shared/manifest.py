@@ -78,7 +78,7 @@ class StatisticsContent(TypedDict):
 
 
 class ModelContent(TypedDict):
-    """Files: weights.safetensors, history.jsonl (one object an epoch)."""
+    """Files: weights.safetensors, history.jsonl (an object an epoch), rates.jsonl (an object a change), losses.npy."""
 
     recipe_name: str
     recipe: dict[str, Any]

@@ -10,10 +10,12 @@ from tiny_dataset import NUM_CLASSES, tiny, write_inputs
 from components.shared import manifest, runlog
 from components.shared.errors import UsageError
 from components.train import contract, job, network, schedule
-from components.train.data import Split, TrainingBatches, iterate
+from components.train.data import TrainingBatches
+from components.train.loader import iterate
 from components.train.model import AlexNet
 from components.train.optimizer import PaperSGD, rates
 from components.train.recipe import ALEXNET_2012, ALEXNET_2012_PAPER, RECIPES
+from components.train.shards import Split
 from components.train.step import make_train_step
 from components.train.switches import SWITCHES, described, named
 
@@ -114,7 +116,7 @@ def two_steps(inputs, name):
     optimizer = PaperSGD(model.parameters(), recipe)
     mean = np.full((224, 224, 3), 120, np.float32)
     step = make_train_step(model, optimizer, mean, tf.distribute.get_strategy())
-    batches = list(iterate(training.read, 0, 2))
+    batches = list(iterate(training, 0, 2))
     phase = schedule.current_phase(recipe, 1, 3, [])
     rescale = 1 + phase.color_noise if recipe.color_noise_rescale else 1.0
     tf.config.run_functions_eagerly(True)
