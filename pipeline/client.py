@@ -1,7 +1,7 @@
 """Requests to a Kubeflow Pipelines server: address, credentials, retries, and errors that say what to do.
 
-The transport is kfp's own generated client. Bodies and answers stay plain JSON, so that a server which is newer or
-older than that client changes nothing here, and every request has a time limit, which `kfp.Client` does not set.
+The transport is kfp's own generated client. Bodies and answers stay plain JSON, which has what that client's models
+leave out, and every request has a time limit, which `kfp.Client` does not set.
 """
 
 import argparse

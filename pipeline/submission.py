@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from components.shared import storage
-from components.shared.errors import AlexNetError, DataError, UsageError
+from components.shared.errors import AlexNetError, UsageError
 from pipeline import ir, pods
 from pipeline.client import Client, Refused
 
@@ -36,14 +36,14 @@ def read_file(path: str) -> list[str]:
     """Read a JSON or YAML file of parameters as `k=v` texts.
 
     Raises:
-        DataError: it holds something else.
+        UsageError: it holds something else.
     """
     try:
         content = yaml.safe_load(storage.read_bytes(path))  # JSON is YAML too
     except yaml.YAMLError as error:
-        raise DataError(f"{path}: neither JSON nor YAML ({' '.join(str(error).split())})") from error
+        raise UsageError(f"{path}: neither JSON nor YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: expected an object of parameters, got {type(content).__name__}")
+        raise UsageError(f"{path}: expected an object of parameters, got {type(content).__name__}")
     return [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in content.items()]
 
 

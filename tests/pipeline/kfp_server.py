@@ -62,8 +62,11 @@ class KfpServer:
     def healthz(self, *_):
         return {"commit_sha": "4a72c2e0", "tag_name": "2.17.0", "multi_user": False, "pipeline_store": "database"}
 
-    def list_experiments(self, *_):
-        return {"experiments": list(self.experiments.values())} if self.experiments else {}
+    def list_experiments(self, _match, query, _body):
+        first = int(query.get("page_token", 0))
+        found = list(self.experiments.values())[first:]
+        answer = {"experiments": found[:2]} if found else {}
+        return answer | ({"next_page_token": str(first + 2)} if found[2:] else {})
 
     def create_experiment(self, _match, _query, body):
         if set(body) - {"display_name", "description", "namespace"}:

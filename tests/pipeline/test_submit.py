@@ -81,7 +81,7 @@ def test_parameters_come_from_a_file_too_and_the_command_line_wins(server, tmp_p
     values = server.bodies("/apis/v2beta1/runs")[0]["runtime_config"]["parameters"]
     assert (values["seeds"], values["gpus"], values["root_uri"]) == ([2, 3], 0, "gs://bucket/a")
     (tmp_path / "list.json").write_text("[1]")
-    assert submit(server, "--params", tmp_path / "list.json").returncode == 65
+    assert submit(server, "--params", tmp_path / "list.json").returncode == 2
 
 
 def test_a_release_in_sight_is_identified(server, tmp_path):
@@ -105,6 +105,13 @@ def test_an_uploaded_version_is_what_runs(server):
     assert submit(server, "--upload", "alexnet:v2").returncode == 0
     assert len(server.pipelines) == 1
     assert submit(server, "--upload", "alexnet", "--no-cache").returncode == 2
+
+
+def test_an_experiment_is_found_on_a_later_page(server):
+    for index in range(5):
+        server.create_experiment(None, {}, {"display_name": f"experiment {index}"})
+    assert submit(server, "--experiment", "experiment 4").returncode == 0
+    assert len(server.experiments) == 5
 
 
 # ---- what is refused before the server hears of it ----
@@ -169,6 +176,23 @@ def test_cookies_namespace_and_links(server, monkeypatch):
     assert ("GET", "/apis/v2beta1/experiments", "team") in [
         (m, p, q.get("namespace")) for m, p, q, *_ in server.requests
     ]
+
+
+def test_what_kfp_remembers_is_used(server, tmp_path, monkeypatch):
+    remembered = {
+        "namespace": "team",
+        "client_authentication_cookie": "session=1",
+        "client_authentication_header_name": "kubeflow-userid",
+        "client_authentication_header_value": "ann@example.org",
+    }
+    (tmp_path / ".config" / "kfp").mkdir(parents=True)
+    (tmp_path / ".config" / "kfp" / "context.json").write_text(json.dumps(remembered))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = submit(server)
+    assert done.returncode == 0, done.stderr
+    headers = [headers for *_, headers, _ in server.requests]
+    assert all(h["Cookie"] == "session=1" and h["kubeflow-userid"] == "ann@example.org" for h in headers)
+    assert server.bodies("/apis/v2beta1/experiments")[0]["namespace"] == "team"
 
 
 @pytest.mark.parametrize("fault", [302, "login page"])
