@@ -2,7 +2,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 LINT := .venv-lint
-GROUPS := sample ingest statistics train train-gpu evaluate pipeline build
+MANIFESTS := base overlays/local overlays/gke overlays/s3 smoke
+GROUPS := sample ingest statistics train train-gpu evaluate outcome pipeline build
 PYTHON ?= python3
 RUN_FLAGS := $(if $(RELEASE),--release '$(RELEASE)') $(if $(ROOT),--root '$(ROOT)') $(if $(RECIPE),--param recipe='$(RECIPE)')
 
@@ -28,9 +29,14 @@ $(LINT)/.stamp: requirements/lint.txt $(VENV)/.stamp
 run: setup  ## the whole pipeline, locally; RELEASE=URI ROOT=URI RECIPE=NAME
 	$(BIN)/alexnet run $(RUN_FLAGS)
 
-lint: $(LINT)/.stamp  ## the Dockerfile by hadolint and checkov; docker/README.md says what is skipped and why
+lint: $(LINT)/.stamp  ## Dockerfile and manifests by hadolint and checkov; {docker,k8s}/checkov.yaml say what is skipped
 	$(LINT)/bin/hadolint docker/Dockerfile
 	$(LINT)/bin/checkov --config-file docker/checkov.yaml
+	@render="$$(command -v kustomize >/dev/null && echo kustomize build || { command -v kubectl >/dev/null && echo kubectl kustomize; })"; \
+	if [ -z "$$render" ]; then echo "neither kustomize nor kubectl: the manifests in k8s/ are not checked"; exit 0; fi; \
+	rm -rf build/k8s && mkdir -p build/k8s && \
+	for folder in $(MANIFESTS); do $$render k8s/$$folder > build/k8s/$${folder##*/}.yaml || exit 1; done && \
+	$(LINT)/bin/checkov --config-file k8s/checkov.yaml
 
 test: setup lint  ## lint, types, pipeline.yaml up to date, all tests
 	$(BIN)/ruff format --check .

@@ -26,6 +26,9 @@ class Output(TypedDict):
     metadata: dict[str, Any]
 
 
+Input = Output | list[Output]  # one artifact of a finished task, or one of each of several
+
+
 class CacheEntry(TypedDict):
     """What the cache remembers of a step."""
 
@@ -60,14 +63,22 @@ def describe(path: Path, metadata: dict[str, Any]) -> Output:
     return Output(path=str(path), sha256=sha256, digest=content["digest"] if content else sha256, metadata=metadata)
 
 
-def step_key(task: Task, code: str, parameters: dict[str, Value], inputs: dict[str, Output]) -> str:
+def listed(given: Input) -> list[Output]:
+    """Return the artifacts of an input, which may be one or a list."""
+    return given if isinstance(given, list) else [given]
+
+
+def step_key(task: Task, code: str, parameters: dict[str, Value], inputs: dict[str, Input]) -> str:
     """Compute the cache key of a step; `code` identifies its component: a digest of the sources, or of the image."""
     return manifest.digest_of(
         {
             "code": code,
             "command": [*task.command, *task.args],
             "parameters": parameters,
-            "inputs": {name: output["digest"] for name, output in inputs.items()},
+            "inputs": {
+                name: [output["digest"] for output in given] if isinstance(given, list) else given["digest"]
+                for name, given in inputs.items()
+            },
         }
     )
 

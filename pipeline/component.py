@@ -7,6 +7,7 @@ from typing import Any, get_origin
 from kfp import dsl
 
 from components.shared.contract import Contract, Field, fields
+from components.shared.field import FinalStatus
 
 ARTIFACTS: dict[str, type[dsl.Artifact]] = {
     "Artifact": dsl.Artifact,
@@ -25,9 +26,13 @@ def command(contract: type[Contract]) -> list[Any]:
 
 
 def _annotation(f: Field) -> Any:
+    if f.type is FinalStatus:
+        return dsl.PipelineTaskFinalStatus
     if f.role == "parameter":
         return str if get_origin(f.type) else f.type
     artifact = ARTIFACTS[f.artifact_type]
+    if f.is_list:
+        return dsl.Input[list[artifact]]
     return dsl.Input[artifact] if f.role == "input" else dsl.Output[artifact]
 
 
@@ -49,7 +54,8 @@ def container_component(contract: type[Contract], image: str) -> Callable[..., A
         values = {f.name: placeholder for f, placeholder in zip(ordered, placeholders, strict=True)}
         args = []
         for f in declared:
-            args += [f.flag, values[f.name] if f.role == "parameter" else values[f.name].path]
+            # A list has no paths for a command line; the component takes them from the executor input.
+            args += [f.flag, values[f.name] if f.role == "parameter" or f.is_list else values[f.name].path]
         args += ["--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER]
         return dsl.ContainerSpec(image=image, command=command(contract), args=args)
 

@@ -1,5 +1,6 @@
 """The pipeline as Kubeflow sees it, and pipeline.yaml made from it."""
 
+import itertools
 import tempfile
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ from kfp.dsl.base_component import BaseComponent
 
 from components.evaluate.contract import Evaluate
 from components.ingest.contract import Ingest
+from components.outcome.contract import Outcome
 from components.shared import storage
 from components.statistics.contract import Statistics
 from components.train.contract import Train
@@ -17,8 +19,10 @@ from pipeline import resources
 from pipeline.component import container_component
 from pipeline.images import image
 
-ingest, statistics, evaluate = (
-    container_component(contract, image(contract.NAME)) for contract in (Ingest, Statistics, Evaluate)
+HEADER = "# Made from pipeline/graph.py by `alexnet compile`. `alexnet run` and Kubeflow run it as it is.\n"
+
+ingest, statistics, evaluate, outcome = (
+    container_component(contract, image(contract.NAME)) for contract in (Ingest, Statistics, Evaluate, Outcome)
 )
 train = container_component(Train, image("train-gpu"))
 
@@ -33,17 +37,20 @@ def alexnet(
     patches: str = "auto",
     recipe: str = "alexnet-2012",
     num_epochs: int = 0,
-    seed: int = 0,
+    seeds: list[int] = [0],  # noqa: B006  kfp only reads it
     gpus: int = resources.NUM_GPUS,
     parallel: str = "data",
     split: str = "test",
+    node_selector: dict = {},  # noqa: B006
+    tolerations: list = resources.TOLERATIONS,
 ):
     """From the ILSVRC-2010 release to the error rates of Krizhevsky, Sutskever and Hinton 2012.
 
     1. ingest: nested tars to 256x256 TFRecords, every image accounted for.
     2. statistics: mean image and RGB PCA of the training set, exact.
-    3. train: the network of 2012, on a two-GPU node.
-    4. evaluate: centre crop and ten crops, errors beside the paper's, the report.
+    3. train: the network of 2012, on a two-GPU node; one for each seed, side by side.
+    4. evaluate: centre crop and ten crops of all networks, errors beside the paper's, the report.
+    And whatever happened, outcome: how the run ended.
 
     Args:
         release_uri: folder or URI with the ILSVRC2010_*.tar files and the devkit.
@@ -54,48 +61,68 @@ def alexnet(
         patches: auto | required | waived: whether patch_images.tar must be there.
         recipe: alexnet-2012 | alexnet-2012-paper | smoke, and switches such as alexnet-2012+no-lrn.
         num_epochs: length of training; 0 is the recipe's.
-        seed: seed of training: weights, order, crops, noise and dropout.
+        seeds: a network is trained for each: the seed of its weights, order, crops, noise and dropout.
         gpus: GPUs to train on; 0 is CPU only.
         parallel: data | towers: parts of every batch, or a tower of the network, on each GPU.
         split: test | validation: what to evaluate on.
+        node_selector: labels of nodes to train on, an object; the GPUs asked for already select nodes that have them.
+        tolerations: taints of those nodes that training tolerates, a list of objects.
     """
-    dataset = ingest(
+    end = outcome(
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        root_uri=root_uri,
         release_uri=release_uri,
         release_fingerprint=release_fingerprint,
-        root_uri=root_uri,
         subset=subset,
-        jpeg_quality=jpeg_quality,
-        patches=patches,
-    )
-    numbers = statistics(dataset=dataset.outputs["dataset"], root_uri=root_uri)
-    network = train(
-        dataset=dataset.outputs["dataset"],
-        statistics=numbers.outputs["statistics"],
-        root_uri=root_uri,
         recipe=recipe,
         num_epochs=num_epochs,
-        seed=seed,
-        gpus=gpus,
-        parallel=parallel,
+        seeds=seeds,
     )
-    errors = evaluate(
-        dataset=dataset.outputs["dataset"],
-        statistics=numbers.outputs["statistics"],
-        model=network.outputs["model"],
-        root_uri=root_uri,
-        split=split,
-    )
-    resources.apply(dataset, numbers, network, errors)
+    with dsl.ExitHandler(end, name="steps"):
+        dataset = ingest(
+            release_uri=release_uri,
+            release_fingerprint=release_fingerprint,
+            root_uri=root_uri,
+            subset=subset,
+            jpeg_quality=jpeg_quality,
+            patches=patches,
+        )
+        numbers = statistics(dataset=dataset.outputs["dataset"], root_uri=root_uri)
+        with dsl.ParallelFor(cast(Any, seeds), name="networks") as seed:
+            network = train(
+                dataset=dataset.outputs["dataset"],
+                statistics=numbers.outputs["statistics"],
+                root_uri=root_uri,
+                recipe=recipe,
+                num_epochs=num_epochs,
+                seed=seed,
+                gpus=gpus,
+                parallel=parallel,
+            )
+        errors = evaluate(
+            dataset=dataset.outputs["dataset"],
+            statistics=numbers.outputs["statistics"],
+            models=dsl.Collected(network.outputs["model"]),
+            root_uri=root_uri,
+            split=split,
+        )
+    resources.apply(dataset, numbers, resources.place(network, node_selector, tolerations), errors, end)
 
 
 def compiled() -> str:
-    """Compile the pipeline to the text of pipeline.yaml."""
+    """Compile the pipeline to the text of pipeline.yaml, the same at every call.
+
+    The SDK begins the file with a comment that lists the parameters, objects among them in an order of the day. All
+    that it says stands in the file itself.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(cast(BaseComponent, alexnet), str(path))
-        return storage.read_bytes(str(path)).decode()
+        lines = storage.read_bytes(str(path)).decode().splitlines(keepends=True)
+    return "".join([HEADER, *itertools.dropwhile(lambda line: line.startswith("#"), lines)])
 
 
 def documents(text: str) -> list[Any]:
-    """Parse pipeline.yaml; the comment header does not count when two are compared."""
+    """Parse pipeline.yaml; comments do not count when two are compared."""
     return list(yaml.safe_load_all(text))

@@ -22,7 +22,7 @@ SOURCE_DIR = Path(__file__).parents[1]
 DIGESTS_PATH = SOURCE_DIR / "images.json"
 SBOM_DIR = SOURCE_DIR / "build" / "sbom"
 # In the order of docker/Dockerfile; train-gpu is train with the CUDA libraries.
-STAGES = ("sample", "evaluate", "ingest", "train", "statistics", "train-gpu")
+STAGES = ("sample", "outcome", "evaluate", "ingest", "train", "statistics", "train-gpu")
 
 # Runs inside an image: what its Python sees, and what the base image's package manager put there.
 LIST_PACKAGES = """

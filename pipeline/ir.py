@@ -6,23 +6,20 @@ know is refused by name, never guessed.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from components.evaluate.contract import Evaluate
-from components.ingest.contract import Ingest
-from components.shared import contract, storage
-from components.shared.errors import UsageError
-from components.statistics.contract import Statistics
-from components.train.contract import Train
+from components.shared import storage
+from pipeline.nested import Leaf, flatten, refuse
+from pipeline.parameters import TYPES, Value, parse_parameters, typed
 
-Value = str | int | float | bool
+__all__ = ["parse_parameters"]  # of parameters; the rest is below
 PIPELINE_PATH = Path(__file__).parents[1] / "pipeline.yaml"
-TASK_KEYS = {"cachingOptions", "componentRef", "dependentTasks", "inputs", "retryPolicy", "taskInfo"}
-PARAMETER_TYPES = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float, "BOOLEAN": bool}
+# What Kubeflow puts in the place of these constants: the run's id, its name and the name of its resource.
+RUN_NAMES = ("{{$.pipeline_job_uuid}}", "{{$.pipeline_job_name}}", "{{$.pipeline_job_resource_name}}")
 PLACEHOLDER = re.compile(r"\{\{\$(?:\.(inputs|outputs)\.(parameters|artifacts)\['([^']+)'\](?:\.(path|uri))?)?\}\}")
 
 
@@ -41,69 +38,53 @@ class Task:
     types: dict[str, str]  # of every component parameter: STRING, NUMBER_INTEGER, ...
     artifacts: dict[str, tuple[str, str]]  # input artifact: (producer task, its output)
     outputs: dict[str, str]  # output artifact: schema title, like system.HTML
+    lists: list[str] = field(default_factory=list)  # input artifacts that are lists: of all instances of the producer
+    loop: str = ""  # pipeline parameter with a list, for each of whose items the task runs once
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A compiled pipeline: its tasks in an order in which they can run, and its parameters."""
+    """A compiled pipeline: its tasks in an order in which they can run, its parameters, and what runs at the end."""
 
     tasks: list[Task]
     types: dict[str, str]
     defaults: dict[str, Value]
-
-
-def _refuse(where: str, what: str) -> UsageError:
-    return UsageError(
-        f"pipeline.yaml, {where}: {what} is not something the local runner does. Run it on Kubeflow instead"
-    )
-
-
-def _typed(kind: str, value: Any) -> Value:
-    """Bring a YAML number to the declared type: integers are stored as 2.0."""
-    return PARAMETER_TYPES[kind](value)
+    exit_task: Task | None
 
 
 def _parameters(definitions: dict[str, Any]) -> tuple[dict[str, str], dict[str, Value]]:
     types = {name: entry["parameterType"] for name, entry in definitions.items()}
     for name, kind in types.items():
-        if kind not in PARAMETER_TYPES:
-            raise _refuse(f"parameter {name}", f"type {kind}")
-    defaults = {n: _typed(types[n], e["defaultValue"]) for n, e in definitions.items() if "defaultValue" in e}
+        if kind not in TYPES:
+            raise refuse(f"parameter {name}", f"type {kind}")
+    defaults = {n: typed(types[n], e["defaultValue"]) for n, e in definitions.items() if "defaultValue" in e}
     return types, defaults
 
 
-def _task(name: str, entry: dict[str, Any], spec: dict[str, Any]) -> Task:
-    if unknown := set(entry) - TASK_KEYS:
-        raise _refuse(f"task {name}", " and ".join(sorted(unknown)))
-    component = spec["components"][entry["componentRef"]["name"]]
-    if "executorLabel" not in component:
-        raise _refuse(f"task {name}", "a nested graph")
-    executor = spec["deploymentSpec"]["executors"][component["executorLabel"]]
+def _task(leaf: Leaf, executors: dict[str, Any]) -> Task:
+    executor = executors[leaf.component["executorLabel"]]
     if "container" not in executor:
-        raise _refuse(f"task {name}", f"an executor of kind {' '.join(executor)}")
+        raise refuse(f"task {leaf.name}", f"an executor of kind {' '.join(executor)}")
     container = executor["container"]
-    types, defaults = _parameters(component.get("inputDefinitions", {}).get("parameters", {}))
-    artifacts = {}
-    for artifact, source in entry.get("inputs", {}).get("artifacts", {}).items():
-        if "taskOutputArtifact" not in source:
-            raise _refuse(f"task {name}, input {artifact}", " ".join(source))
-        output = source["taskOutputArtifact"]
-        artifacts[artifact] = (output["producerTask"], output["outputArtifactKey"])
-    outputs = component.get("outputDefinitions", {})
+    inputs = leaf.component.get("inputDefinitions", {})
+    types, defaults = _parameters(inputs.get("parameters", {}))
+    outputs = leaf.component.get("outputDefinitions", {})
     if outputs.get("parameters"):
-        raise _refuse(f"task {name}", "an output parameter")
+        raise refuse(f"task {leaf.name}", "an output parameter")
     return Task(
-        name=name,
+        name=leaf.name,
         component=container["command"][-1].removeprefix("components."),
         image=container["image"],
         command=container["command"],
         args=container["args"],
-        enable_cache=entry.get("cachingOptions", {}).get("enableCache", False),
-        parameters=entry.get("inputs", {}).get("parameters", {}),
+        enable_cache=leaf.entry.get("cachingOptions", {}).get("enableCache", False),
+        parameters=leaf.parameters,
         defaults=defaults,
         types=types,
-        artifacts=artifacts,
+        artifacts=leaf.artifacts,
         outputs={n: e["artifactType"]["schemaTitle"] for n, e in outputs.get("artifacts", {}).items()},
+        lists=[name for name, entry in inputs.get("artifacts", {}).items() if entry.get("isArtifactList")],
+        loop=leaf.loop,
     )
 
 
@@ -114,65 +95,53 @@ def load(path: Path = PIPELINE_PATH) -> Pipeline:
         UsageError: it asks for something that the local runner does not do.
     """
     spec = next(iter(yaml.safe_load_all(storage.read_bytes(str(path)))))
-    dag = spec["root"]["dag"]
     types, defaults = _parameters(spec["root"].get("inputDefinitions", {}).get("parameters", {}))
-    waiting = dict(dag["tasks"])
-    tasks: list[Task] = []
-    while waiting:
-        done = {task.name for task in tasks}
-        ready = sorted(n for n, e in waiting.items() if done.issuperset(e.get("dependentTasks", [])))
-        if not ready:
-            raise UsageError(f"{path}: tasks {', '.join(waiting)} wait for each other. Compile the pipeline again")
-        tasks += [_task(name, waiting.pop(name), spec) for name in ready]
-    return Pipeline(tasks, types, defaults)
+    leaves, exits = flatten(spec)
+    executors = spec["deploymentSpec"]["executors"]
+    tasks, ends = ([_task(leaf, executors) for leaf in group] for group in (leaves, exits))
+    return Pipeline(tasks, types, defaults, next(iter(ends), None))
 
 
-def parse_parameters(types: dict[str, str], given: list[str]) -> dict[str, Value]:
-    """Read `k=v` parameters and check them as the components will.
+def bind(task: Task, kind: str, value: Value) -> Task:
+    """Return a task whose parameters of one kind of source, `loopItem` or `taskFinalStatus`, have a value."""
+    constant = {"runtimeValue": {"constant": value}}
+    return replace(task, parameters={n: constant if kind in s else s for n, s in task.parameters.items()})
 
-    Args:
-        types: the type of each parameter that there is.
-        given: what a person typed.
 
-    Raises:
-        UsageError: a parameter is unknown, ill-typed or out of range.
+def instances(task: Task, values: dict[str, Value]) -> list[Task]:
+    """Return what a task is run as: itself, or for each item of a list once.
+
+    Each of several instances is named after the task, the parameter that tells them apart and its value, like
+    `train-seed-3`; a single one keeps the task's name.
     """
-    values: dict[str, Value] = {}
-    for item in given:
-        name, equals, text = item.partition("=")
-        if not equals or name not in types:
-            raise UsageError(f"--param {item}: expected NAME=VALUE with one of these names: {', '.join(sorted(types))}")
-        values[name] = _check_parameter(name, text, types[name])
-    return values
+    if not task.loop:
+        return [task]
+    items: Any = values[task.loop]
+    told_apart = next((name for name, source in task.parameters.items() if "loopItem" in source), "item")
+    names = [f"{task.name}-{told_apart}-{item}" if len(items) > 1 else task.name for item in items]
+    return [replace(bind(task, "loopItem", item), name=name) for name, item in zip(names, items, strict=True)]
 
 
-def _check_parameter(name: str, text: str, kind: str) -> Value:
-    """Parse a pipeline parameter by the field of that name in the contracts: type, choices and range."""
-    for component in (Ingest, Statistics, Train, Evaluate):
-        for field in contract.fields(component):
-            if field.name == name and field.role == "parameter":
-                try:
-                    return field.parse(text)
-                except UsageError as error:
-                    raise UsageError(f"--param {name}{str(error).removeprefix(field.flag)}") from None
-    return _typed(kind, text)
-
-
-def resolve(task: Task, values: dict[str, Value]) -> dict[str, Value]:
-    """Return the value of every parameter of a task, given those of the pipeline."""
+def resolve(task: Task, values: dict[str, Value], run_id: str = "") -> dict[str, Value]:
+    """Return the value of every parameter of a task, given those of the pipeline and the id of the run."""
     resolved = dict(task.defaults)
     for name, source in task.parameters.items():
         if "componentInputParameter" in source:
             resolved[name] = values[source["componentInputParameter"]]
         elif "runtimeValue" in source:
-            resolved[name] = _typed(task.types[name], source["runtimeValue"]["constant"])
+            constant = source["runtimeValue"]["constant"]
+            if isinstance(constant, str) and "{{$" in constant and constant not in RUN_NAMES:
+                raise refuse(f"task {task.name}, parameter {name}", constant)
+            resolved[name] = run_id if constant in RUN_NAMES else typed(task.types[name], constant)
         else:
-            raise _refuse(f"task {task.name}, parameter {name}", " ".join(source))
+            raise refuse(f"task {task.name}, parameter {name}", " ".join(source))
     return resolved
 
 
 def _text(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else json.dumps(value)
 
 
 def render(
@@ -198,10 +167,10 @@ def render(
             return paths[direction, name]
         if direction == "inputs":
             return _text(parameters[name])
-        raise _refuse(f"task {task.name}", match.group())
+        raise refuse(f"task {task.name}", match.group())
 
     words = [PLACEHOLDER.sub(replace, word) for word in (*task.command, *task.args)]
     for source, word in zip((*task.command, *task.args), words, strict=True):
         if source == word and ("{{$" in word or word.startswith(('{"IfPresent"', '{"Concat"'))):
-            raise _refuse(f"task {task.name}", word)
+            raise refuse(f"task {task.name}", word)
     return words

@@ -1,13 +1,15 @@
 """Runs the committed pipeline.yaml on this machine, one process or container per task, without a cluster.
 
 A run folder `<root>/runs/<run_id>/` holds run.json and, for each task, a folder with its output artifacts,
-log.jsonl (everything the task printed) and task.json (command, parameters, inputs, outputs, exit code).
+log.jsonl (everything the task printed) and task.json (command, parameters, inputs, outputs, exit code). What Kubeflow
+runs side by side, one task for each item of a list, runs here one after the other.
 """
 
 import json
 import secrets
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,15 @@ from typing import Any
 from components.shared import runlog, storage
 from components.shared.errors import AlexNetError, Interrupted
 from pipeline import ir
-from pipeline.cache import Cache, CacheEntry, Output, adopt, describe, step_key
+from pipeline.cache import Cache, CacheEntry, Input, Output, adopt, describe, listed, step_key
 from pipeline.console import Console
 from pipeline.engine import Engine
 from pipeline.ir import Pipeline, Task, Value
 
 SUFFIXES = {"system.HTML": ".html", "system.Markdown": ".md"}  # anything else is JSON
+
+ENDS = (AlexNetError, OSError, KeyboardInterrupt)  # what may end a run, bugs apart
+Failure = AlexNetError | OSError | KeyboardInterrupt
 
 
 class TaskFailed(AlexNetError):
@@ -53,7 +58,7 @@ class Step:
     task: Task
     folder: Path
     parameters: dict[str, Value]
-    inputs: dict[str, Output]
+    inputs: dict[str, Input]
 
     @property
     def log_path(self) -> Path:
@@ -72,10 +77,16 @@ class Step:
         """Build what Kubeflow would pass as `{{$}}`."""
 
         def artifact(name: str, uri: str, kind: str, metadata: dict[str, Any]) -> dict[str, Any]:
-            return {"artifacts": [{"name": name, "uri": uri, "type": {"schemaTitle": kind}, "metadata": metadata}]}
+            return {"name": name, "uri": uri, "type": {"schemaTitle": kind}, "metadata": metadata}
 
-        inputs = {name: artifact(name, o["path"], "system.Artifact", o["metadata"]) for name, o in self.inputs.items()}
-        outputs = {name: artifact(name, str(self.paths[name]), kind, {}) for name, kind in self.task.outputs.items()}
+        inputs = {
+            name: {"artifacts": [artifact(name, o["path"], "system.Artifact", o["metadata"]) for o in listed(given)]}
+            for name, given in self.inputs.items()
+        }
+        outputs = {
+            name: {"artifacts": [artifact(name, str(self.paths[name]), kind, {})]}
+            for name, kind in self.task.outputs.items()
+        }
         return {
             "inputs": {"parameterValues": self.parameters, "artifacts": inputs},
             "outputs": {"artifacts": outputs, "outputFile": str(self.folder / "executor_output.json")},
@@ -83,7 +94,7 @@ class Step:
 
     def command(self) -> list[str]:
         """Return the command line with every placeholder replaced."""
-        paths = {("inputs", name): output["path"] for name, output in self.inputs.items()}
+        paths = {("inputs", name): ",".join(o["path"] for o in listed(given)) for name, given in self.inputs.items()}
         paths |= {("outputs", name): str(path) for name, path in self.paths.items()}
         return ir.render(self.task, self.parameters, paths, self.executor_input())
 
@@ -152,23 +163,73 @@ def perform(step: Step, engine: Engine, cache: Cache | None, console: Console) -
     return outputs
 
 
+def _steps(pipeline: Pipeline, run: Run) -> Iterator[Step]:
+    """Yield the steps of a run in order; each finds its inputs among what those before it have made."""
+    instances: dict[str, list[Task]] = {}
+    for task in pipeline.tasks:
+        instances[task.name] = ir.instances(task, run.values)
+        for index, instance in enumerate(instances[task.name]):
+            inputs: dict[str, Input] = {}
+            for name, (producer, key) in task.artifacts.items():
+                outputs = [run.outputs[made.name][key] for made in instances[producer]]
+                # In the same loop it is that of the same item; outside of it there is but one, or all are asked for.
+                inputs[name] = outputs if name in task.lists else outputs[index if len(outputs) > 1 else 0]
+            values = ir.resolve(instance, run.values, run.run_id)
+            yield Step(run.run_id, instance, run.run_dir / instance.name, values, inputs)
+
+
+def _state(failure: Failure | None) -> str:
+    """Name the state of a run as Kubeflow does."""
+    stopped = isinstance(failure, Interrupted | KeyboardInterrupt)
+    return "SUCCEEDED" if failure is None else "CANCELLED" if stopped else "FAILED"
+
+
+def _end(task: Task, run: Run, last: str, failure: Failure | None, engine: Engine, console: Console) -> Failure | None:
+    """Run the exit task and tell it, as Kubeflow would, how the run ended and with which task.
+
+    Returns:
+        The failure of the run, if it failed; its own only where nothing else did.
+    """
+    message = str(failure).partition("\n")[0] or "stopped" if failure else ""
+    status = {
+        "state": _state(failure),
+        "pipelineTaskName": last,
+        "pipelineJobResourceName": run.run_id,
+        "error": {"message": message},
+    }
+    values = ir.resolve(ir.bind(task, "taskFinalStatus", status), run.values, run.run_id)
+    try:
+        step = Step(run.run_id, task, run.run_dir / task.name, values, {})
+        run.outputs[task.name] = perform(step, engine, None, console)
+    except ENDS as error:
+        if failure is None:
+            return error
+        console.line(f"{task.name:<11} failed too: {error}")
+    return failure
+
+
 def run_pipeline(pipeline: Pipeline, run: Run, engine: Engine, cache: Cache | None, console: Console) -> None:
-    """Run every task of a pipeline in order and record the run in run.json.
+    """Run every task of a pipeline in order, then its exit task whatever came, and record the run in run.json.
 
     Raises:
         TaskFailed: a task failed; those after it do not run.
         Interrupted: SIGINT or SIGTERM came.
     """
-    status = "failed"
-    record = {"run_id": run.run_id, "parameters": run.values, "tasks": [task.name for task in pipeline.tasks]}
+    names = [instance.name for task in pipeline.tasks for instance in ir.instances(task, run.values)]
+    record: dict[str, Any] = {"run_id": run.run_id, "parameters": run.values, "tasks": names, "status": "failed"}
+    failure: Failure | None = None
+    last = ""
     try:
-        for task in pipeline.tasks:
-            inputs = {name: run.outputs[producer][key] for name, (producer, key) in task.artifacts.items()}
-            step = Step(run.run_id, task, run.run_dir / task.name, ir.resolve(task, run.values), inputs)
-            run.outputs[task.name] = perform(step, engine, cache, console)
-        status = "succeeded"
-    except Interrupted:
-        status = "cancelled"
-        raise
+        try:
+            for step in _steps(pipeline, run):
+                last = step.task.name
+                run.outputs[last] = perform(step, engine, cache, console)
+        except ENDS as error:
+            failure = error
+        if pipeline.exit_task:
+            failure = _end(pipeline.exit_task, run, last, failure, engine, console)
+        record["status"] = _state(failure).lower()
     finally:
-        storage.write_text(run.run_dir / "run.json", json.dumps({**record, "status": status}, indent=1))
+        storage.write_text(run.run_dir / "run.json", json.dumps(record, indent=1))
+    if failure:
+        raise failure

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from components.evaluate.contract import Evaluate
 from components.ingest.contract import Ingest
+from components.outcome.contract import Outcome
 from components.sample.contract import Sample
 from components.shared.contract import Contract, Field, fields
 from components.shared.errors import DataError
@@ -13,18 +14,26 @@ from components.train.contract import Train
 from pipeline.images import tag
 
 README_PATH = Path(__file__).parents[1] / "README.md"
-CONTRACTS: tuple[type[Contract], ...] = (Sample, Ingest, Statistics, Train, Evaluate)
-EXAMPLES = {"release_uri": "/data/release", "root_uri": "/data/root", "out": "/data/release"}
+CONTRACTS: tuple[type[Contract], ...] = (Sample, Ingest, Statistics, Train, Evaluate, Outcome)
+EXAMPLES = {
+    "release_uri": "/data/release",
+    "root_uri": "/data/root",
+    "out": "/data/release",
+    "status": """'{"state": "SUCCEEDED"}'""",
+    "run_id": "run-1",
+    "seeds": "'[0]'",
+}
 ESCAPED = "\\|"  # a bar inside a Markdown table
-PRODUCERS = {"dataset": "ingest", "statistics": "statistics", "model": "train"}
+# Where an input artifact of this name comes from: component and output.
+PRODUCERS = {"dataset": ("ingest", "dataset"), "statistics": ("statistics", "statistics"), "models": ("train", "model")}
 SUFFIXES = {"HTML": ".html", "Markdown": ".md"}
 
 
 def _example(contract: type[Contract], f: Field) -> str:
     if f.role == "parameter":
         return EXAMPLES[f.name]
-    producer = contract.NAME if f.role == "output" else PRODUCERS[f.name]
-    return f"/data/{producer}/{f.name}{SUFFIXES.get(f.artifact_type, '.json')}"
+    component, output = (contract.NAME, f.name) if f.role == "output" else PRODUCERS[f.name]
+    return f"/data/{component}/{output}{SUFFIXES.get(f.artifact_type, '.json')}"
 
 
 def _default(f: Field) -> str:

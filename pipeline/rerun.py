@@ -13,7 +13,7 @@ from typing import Any
 from components.shared import storage
 from components.shared.errors import DataError, UsageError
 from pipeline import ir
-from pipeline.cache import Output, base_uri, describe, lost_files
+from pipeline.cache import Input, base_uri, describe, listed, lost_files
 from pipeline.ir import Task
 from pipeline.local import Step
 
@@ -58,13 +58,13 @@ def read(path: Path) -> dict[str, Any]:
     return record
 
 
-def check_inputs(inputs: dict[str, Output]) -> None:
+def check_inputs(inputs: dict[str, Input]) -> None:
     """Verify that the inputs are the very artifacts of the past run; the task itself checks the bytes of their files.
 
     Raises:
         DataError: one is missing or was changed; names it.
     """
-    for name, recorded in inputs.items():
+    for name, recorded in ((name, output) for name, given in inputs.items() for output in listed(given)):
         path = Path(recorded["path"])
         if not path.is_file():
             raise DataError(f"input {name}: {path} is gone. Rerun the task that made it first")
@@ -76,8 +76,9 @@ def check_inputs(inputs: dict[str, Output]) -> None:
 
 def places(step: Step) -> dict[str, bool]:
     """List the URIs that a rerun needs, and whether it writes there: its folder and root, its inputs, its release."""
-    needed = {str(Path(recorded["path"]).parent): False for recorded in step.inputs.values()}
-    needed |= {uri: False for recorded in step.inputs.values() if (uri := base_uri(Path(recorded["path"])))}
+    paths = [Path(recorded["path"]) for given in step.inputs.values() for recorded in listed(given)]
+    needed = {str(path.parent): False for path in paths}
+    needed |= {uri: False for path in paths if (uri := base_uri(path))}
     if "release_uri" in step.parameters:
         needed[str(step.parameters["release_uri"])] = False
     if "root_uri" in step.parameters:
@@ -99,7 +100,10 @@ def differences(record: dict[str, Any], again: dict[str, Any]) -> list[str]:
     before, after = _label(record["code"]), _label(again["code"])
     lines.append(f"code: {before} -> {after}" if record["code"] != again["code"] else f"code: the same, {after}")
     for name, output in again["outputs"].items():
-        original = record["outputs"].get(name, {"digest": "", "metadata": {}})
+        original = record["outputs"].get(name)
+        if not original:
+            lines.append(f"output {name}: nothing to compare with")
+            continue
         lines.append(f"output {name}: {'the same' if original['digest'] == output['digest'] else 'differs'}")
         lines += [
             f"  {key}: {original['metadata'].get(key)} -> {value}"

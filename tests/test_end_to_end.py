@@ -62,6 +62,22 @@ def test_the_second_run_takes_every_step_from_the_cache(finished_run, sample_rel
 
 
 @pytest.mark.slow
+def test_a_second_network_is_trained_beside_the_first(finished_run, sample_release):
+    result, root, _ = finished_run
+    done = alexnet("run", "--release", sample_release, "--root", root, *SMOKE, "--param", "num_networks=2")
+    assert done.returncode == 0, done.stderr
+    again = json.loads(done.stdout)
+    run_dir = Path(again["run_dir"])
+    made = {task.parent.name: json.loads(task.read_text()) for task in run_dir.glob("*/task.json")}
+    assert sorted(made) == ["evaluate", "ingest", "outcome", "statistics", "train-seed-0", "train-seed-1"]
+    assert made["train-seed-0"]["cached_from"] == result["run_id"]
+    assert made["train-seed-1"]["cached_from"] == ""
+    assert made["evaluate"]["inputs"]["models"] == [made[f"train-seed-{n}"]["outputs"]["model"] for n in (0, 1)]
+    outcome = json.loads((root / "outcomes" / f"{again['run_id']}.json").read_text())
+    assert (outcome["state"], outcome["parameters"]["seeds"]) == ("SUCCEEDED", [0, 1])
+
+
+@pytest.mark.slow
 def test_a_lost_shard_is_noticed_and_made_again(finished_run, sample_release):
     result, root, _ = finished_run
     manifest = json.loads(Path(result["dataset"]).read_text())
@@ -160,3 +176,5 @@ def test_release_and_root_in_an_object_store_give_the_same_digests(bucket, sampl
         assert manifests[0]["base_uri"].startswith(f"{bucket}/root/")
     again = json.loads(alexnet(*arguments, cwd=tmp_path).stdout)
     assert {record["cached_from"] for record in records(again).values()} == {remote["run_id"]}
+    left = alexnet("gc", "--root", f"{bucket}/root", "--older-than", 0)
+    assert left.stdout == "0 leftovers, 0 bytes: all is well\n"

@@ -46,7 +46,7 @@ def read_batches(dataset: Manifest, split: str, batch_size: int) -> Iterator[Bat
         DataError: a shard is not what the manifest says, a record cannot be read, or a label is not of the dataset.
     """
     entry, num_classes = dataset.content["splits"][split], len(dataset.content["classes"])
-    paths = [str(dataset.stage(shard["name"])) for shard in entry["shards"]]
+    paths = [str(path) for path in dataset.stage_all(shard["name"] for shard in entry["shards"])]
     options = tf.data.Options()
     options.autotune.enabled = False  # on, it stalls for up to the length of the loop when a finite loop ends
     batches = (
@@ -78,18 +78,14 @@ def read_batches(dataset: Manifest, split: str, batch_size: int) -> Iterator[Bat
         )
 
 
-def read_images(dataset: Manifest, split: str, indices: list[int]) -> dict[int, np.ndarray]:
-    """Read a few images by their position in the split, opening only the shards that hold them.
-
-    Returns:
-        uint8 [256, 256, 3] RGB by position.
-    """
-    images, first = {}, 0
+def read_examples(dataset: Manifest, split: str, indices: list[int]) -> dict[int, records.Features]:
+    """Read a few records by their position in the split, opening only the shards that hold them."""
+    found, first = {}, 0
     for shard in dataset.content["splits"][split]["shards"]:
         wanted = {i - first for i in indices if first <= i < first + shard["num_examples"]}
         if wanted:
             for position, record in enumerate(records.read_records(dataset.stage(shard["name"]))):
                 if position in wanted:
-                    images[first + position] = decode(records.decode_example(record)["image/encoded"]).numpy()
+                    found[first + position] = records.decode_example(record)
         first += shard["num_examples"]
-    return images
+    return found

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from components.evaluate import metrics
-from components.evaluate.predictions import Predictions
+from components.evaluate.neighbours import Neighbours
+from components.evaluate.predictions import Member, Predictions
 from components.shared import storage
 from components.shared.manifest import ClassEntry, Manifest
 
@@ -18,6 +19,8 @@ PUBLISHED = (
     ("SIFT + Fisher vectors", 45.7, 25.7),
     ("Sparse coding", 47.1, 28.2),
 )
+# The same on the ILSVRC-2012 validation images: the paper averaged networks on that release alone (Table 2).
+PUBLISHED_2012 = (("1 CNN", 40.7, 18.2), ("5 CNNs", 38.1, 16.4))
 PUBLISHED_RECIPE = "alexnet-2012"
 PUBLISHED_TEST_IMAGES = 150_000
 
@@ -28,15 +31,21 @@ class Evaluation:
 
     dataset: Manifest
     statistics: Manifest
-    model: Manifest
+    models: list[Manifest]
     made: Manifest  # of the predictions
-    predictions: Predictions
-    weights: dict[str, np.ndarray]
+    predictions: Predictions  # of all networks together
+    singles: list[dict[str, float]]  # what `measure` gives for each network
     confusion_CC: np.ndarray  # int64, true by first-ranked, ten crops
+    first: Member  # the first of the networks
+    neighbours: Neighbours  # as the first network sees them
 
     @property
     def numbers(self) -> dict[str, float]:
         return self.made.content["metrics"]
+
+    @property
+    def mean_single(self) -> dict[str, float]:
+        return measure_singles(self.singles)
 
     @property
     def split(self) -> str:
@@ -46,17 +55,40 @@ class Evaluation:
     def classes(self) -> list[ClassEntry]:
         return self.dataset.content["classes"]
 
-    def history(self) -> list[dict[str, Any]]:
-        """Read the training history: one object an epoch."""
-        path = self.model.stage("history.jsonl")
-        return [json.loads(line) for line in storage.read_bytes(str(path)).splitlines() if line.strip()]
+    @property
+    def names(self) -> list[str]:
+        """Name each network by what tells it apart: its seed, its recipe if they differ, else its digest."""
+        recipes = [model.content["recipe_name"] for model in self.models]
+        names = [f"seed {model.content['seed']}" for model in self.models]
+        if len(set(recipes)) > 1:
+            names = [f"{recipe}, {name}" for recipe, name in zip(recipes, names, strict=True)]
+        return [
+            f"{name}, {model.digest[:8]}" if names.count(name) > 1 else name
+            for name, model in zip(names, self.models, strict=True)
+        ]
 
-    def training_speed(self) -> tuple[float, float]:
-        """Return the seconds spent in training and the images a second in them, as far as they were timed."""
-        timings = self.model.info.get("timings", [])
-        seconds = sum(entry["seconds"] for entry in timings)
-        num_images = sum(entry["seconds"] * entry["images_per_second"] for entry in timings)
-        return seconds, num_images / max(seconds, 1e-9)
+    @property
+    def first_name(self) -> str:
+        return "the network" if len(self.models) == 1 else f"the first network ({self.names[0]})"
+
+    @property
+    def subject(self) -> str:
+        return "This run" if len(self.models) == 1 else f"Average of {len(self.models)} networks"
+
+    def histories(self) -> list[list[dict[str, Any]]]:
+        """Read the training history of every network: one object an epoch."""
+        paths = [model.stage("history.jsonl") for model in self.models]
+        return [
+            [json.loads(line) for line in storage.read_bytes(str(path)).splitlines() if line.strip()] for path in paths
+        ]
+
+
+def training_speed(model: Manifest) -> tuple[float, float]:
+    """Return the seconds spent in training and the images a second in them, as far as they were timed."""
+    timings = model.info.get("timings", [])
+    seconds = sum(entry["seconds"] for entry in timings)
+    num_images = sum(entry["seconds"] * entry["images_per_second"] for entry in timings)
+    return seconds, num_images / max(seconds, 1e-9)
 
 
 def display_names(classes: list[ClassEntry]) -> list[str]:
@@ -88,14 +120,38 @@ def measure(found: Predictions, num_classes: int) -> dict[str, float]:
     return result
 
 
+def measure_singles(singles: list[dict[str, float]]) -> dict[str, float]:
+    """Compute the mean errors of single networks, by ten crops, as fractions.
+
+    Args:
+        singles: what `measure` gives for each network on the same images.
+    """
+    num_answers = sum(numbers["num_examples"] for numbers in singles)
+    means = {
+        f"top{num_best}_error_mean_single": sum(n[f"num_top{num_best}_errors"] for n in singles) / num_answers
+        for num_best in (1, metrics.NUM_BEST)
+    }
+    return {"num_networks": len(singles), **means}
+
+
 def chance_errors(num_classes: int) -> tuple[float, float]:
     """Return the top-1 and top-5 errors of a blind guess, as fractions."""
     return 1 - 1 / num_classes, 1 - min(metrics.NUM_BEST, num_classes) / num_classes
 
 
+def _model_differences(models: list[Manifest]) -> list[str]:
+    recipes = sorted({model.content["recipe_name"] for model in models})
+    if recipes != [PUBLISHED_RECIPE]:
+        return [f"the recipe is {' and '.join(recipes)}, not {PUBLISHED_RECIPE}"]
+    lengths = {
+        (m.content["num_epochs"], m.content["recipe"].get("num_epochs", m.content["num_epochs"])) for m in models
+    }
+    return [f"training lasted {had} epochs, not {wanted}" for had, wanted in sorted(lengths) if had != wanted]
+
+
 def differences(evaluation: Evaluation) -> list[str]:
-    """List, in words, what sets this run apart from the experiment of Table 1; an empty list means like for like."""
-    data, model = evaluation.dataset.content, evaluation.model.content
+    """List, in words, what sets these networks apart from the experiment of Table 1; empty means like for like."""
+    data = evaluation.dataset.content
     found = []
     if data["release"] != "ILSVRC-2010":
         found.append(
@@ -109,22 +165,20 @@ def differences(evaluation: Evaluation) -> list[str]:
         found.append(
             f"{evaluation.numbers['num_examples']:,} test images were evaluated, not {PUBLISHED_TEST_IMAGES:,}"
         )
-    if model["recipe_name"] != PUBLISHED_RECIPE:
-        found.append(f"the recipe is {model['recipe_name']}, not {PUBLISHED_RECIPE}")
-    elif model["num_epochs"] != model["recipe"].get("num_epochs", model["num_epochs"]):
-        found.append(f"training lasted {model['num_epochs']} epochs, not {model['recipe']['num_epochs']}")
-    return found
+    return found + _model_differences(evaluation.models)
 
 
 def verdict(evaluation: Evaluation) -> str:
     """Say in a sentence or two whether the numbers compare with the paper's."""
     reasons = differences(evaluation)
+    several = len(evaluation.models) > 1
     if not reasons:
-        gap = 100 * evaluation.numbers["top1_error"] - PUBLISHED[0][1]
+        gap = 100 * evaluation.mean_single["top1_error_mean_single"] - PUBLISHED[0][1]
         return (
-            "Like for like: the same data, split, network and test as in Table 1 of the paper. "
-            f"The ten-crop top-1 error is {gap:+.1f} points from the published {PUBLISHED[0][1]} %; "
-            "sibling networks of 2012 differ from each other by 0.1 to 0.4 points."
+            f"Like for like: {'each network has ' if several else ''}the same data, split, network and test as in "
+            f"Table 1 of the paper. The ten-crop top-1 error {'of one network, in the mean, ' if several else ''}is "
+            f"{gap:+.1f} points from the published {PUBLISHED[0][1]} %; sibling networks of 2012 differ from each "
+            "other by 0.1 to 0.4 points."
         )
     listed = "; ".join(reasons)
     chance = chance_errors(len(evaluation.classes))[0]
@@ -132,6 +186,7 @@ def verdict(evaluation: Evaluation) -> str:
     low, high = metrics.binomial_interval(round(error * num_examples), num_examples)
     return (
         f"Not like for like with the paper: {listed}. Its numbers stand here for orientation. The yardstick for this "
-        f"run is chance: {100 * chance:.1f} % top-1 error, against {100 * error:.1f} % by ten crops ("
+        f"run is chance: {100 * chance:.1f} % top-1 error, against {100 * error:.1f} % by ten crops"
+        f"{f' and {len(evaluation.models)} networks' if several else ''} ("
         f"95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
     )

@@ -71,16 +71,20 @@ def thumbnail(image_HWC: np.ndarray, size: int = 224) -> bytes:
 
 
 def _plot_by_epoch(
-    axes: Axes, title: str, history: list[dict[str, Any]], lines: dict[str, tuple[str, str]], scale: float = 1
+    axes: Axes, title: str, histories: list[list[dict[str, Any]]], lines: dict[str, tuple[str, str]], scale: float = 1
 ) -> None:
-    """Draw one line for each key of the history; `lines` gives its label and colour."""
-    epochs = [entry["epoch"] for entry in history]
-    marker = "o" if len(history) <= 12 else ""
-    for key, (label, color) in lines.items():
-        axes.plot(epochs, [scale * entry[key] for entry in history], color=color, label=label, marker=marker)
-    for before, after in pairwise(history):
-        if after["learning_rate"] != before["learning_rate"]:
-            axes.axvline(before["epoch"] + 0.5, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)))
+    """Draw one line for each key of each history; `lines` gives the label and colour of a key."""
+    longest = max(len(history) for history in histories)
+    looks = {"marker": "o" if longest <= 12 else ""} | ({"linewidth": 0.9} if len(histories) > 1 else {})
+    drops = set()
+    for number, history in enumerate(histories):
+        epochs = [entry["epoch"] for entry in history]
+        for key, (label, color) in lines.items():
+            values = [scale * entry[key] for entry in history]
+            axes.plot(epochs, values, color=color, label="" if number else label, **looks)
+        drops |= {a["epoch"] for a, b in pairwise(history) if a["learning_rate"] != b["learning_rate"]}
+    for epoch in sorted(drops):
+        axes.axvline(epoch + 0.5, color=SOFT, linewidth=0.8, linestyle=(0, (2, 2)))
     axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.set_ylim(bottom=0)
@@ -89,11 +93,11 @@ def _plot_by_epoch(
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=len(lines), columnspacing=1.2)  # on no curve
 
 
-def curves(history: list[dict[str, Any]], chance_error: float) -> bytes:
-    """Draw loss and error by epoch, with a dotted line at every change of the learning rate.
+def curves(histories: list[list[dict[str, Any]]], chance_error: float) -> bytes:
+    """Draw loss and error by epoch, all networks in one picture, with a dotted line at every change of a learning rate.
 
     Args:
-        history: one object an epoch, as `history.jsonl` has it.
+        histories: of every network, one object an epoch, as `history.jsonl` has it.
         chance_error: top-1 error of a blind guess, 0..1.
     """
     losses = {"train_loss": ("training", TRAIN), "validation_loss": ("validation", VALIDATION)}
@@ -105,9 +109,9 @@ def curves(history: list[dict[str, Any]], chance_error: float) -> bytes:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.24, 3.3), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _plot_by_epoch(left, "Loss, nats", history, losses)
+        _plot_by_epoch(left, "Loss, nats", histories, losses)
         right.set_ylim(top=100)
-        _plot_by_epoch(right, "Error, percent", history, errors, scale=100)
+        _plot_by_epoch(right, "Error, percent", histories, errors, scale=100)
         right.axhline(100 * chance_error, color=SOFT, linewidth=0.9)
         place, box = right.get_yaxis_transform(), {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
         right.text(

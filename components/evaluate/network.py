@@ -115,7 +115,12 @@ class Network:
         _check_weights(network, weights)
         self._network = network
         needed = [f"{layer['name']}/{kind}" for layer in network if "kernel" in layer for kind in ("kernel", "bias")]
-        self._weights = {name: tf.constant(weights[name]) for name in needed}
+        # Not tf.constant, which keeps the NumPy array as well until the next operation runs: twice the memory.
+        self._weights = {name: tf.identity(weights[name]) for name in needed}
+
+    def input_kernels(self) -> list[np.ndarray]:
+        """Return the kernels that look at the photograph itself, float32 [H, W, 3, F], tower by tower."""
+        return [self._weights[f"{e['name']}/kernel"].numpy() for e in self._network if e["inputs"] == ["input"]]
 
     def __call__(self, crops_NHWC: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Run the network as in the 2012 test.

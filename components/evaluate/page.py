@@ -49,6 +49,10 @@ tr.ours td { font-weight:600 } tr.ours .note { font-weight:400 } tr.gap td { bor
 .guess span { position:relative; white-space:nowrap; overflow:hidden; text-overflow:ellipsis }
 .guess.true span { font-weight:600 }
 .guess span:last-child { padding-left:6px; flex:none }
+.neighbours { display:grid; grid-template-columns:repeat(7,1fr); gap:14px 10px; margin-top:14px }
+.neighbours img { width:100%; border-radius:2px } .neighbours .query { padding-right:12px; font-weight:600 }
+.neighbours span { display:block; font-size:12px; line-height:1.3; margin-top:3px; padding:0 4px; text-align:center }
+.neighbours .same span { background:var(--hit) }
 .columns { display:grid; grid-template-columns:1fr 1fr; gap:12px 44px; align-items:start }
 .columns.mean { grid-template-columns:256px 1fr }
 .scroll { max-height:640px; overflow:auto }

@@ -1,12 +1,15 @@
 """The sections of the report that show what was learned and what was said: curves, filters, photographs, classes."""
 
+from collections.abc import Callable
 from html import escape
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from components.evaluate import data, figures, metrics, page
-from components.evaluate.evaluation import Evaluation, chance_errors, display_names
+from components.evaluate.evaluation import Evaluation, chance_errors, display_names, training_speed
+from components.shared.records import Features
 from components.shared.runlog import format_seconds
 
 NUM_EXAMPLES = 8  # of right and of wrong answers each
@@ -14,27 +17,42 @@ NUM_PAIRS = 12
 LONG_TABLE = 24  # rows that are shown without a scroll bar
 
 
-def training(evaluation: Evaluation) -> str:
-    """Show loss and error by epoch."""
-    history = evaluation.history()
-    if not history:
-        return page.section("training", "Training", page.text("The model was not trained: it has no epoch."))
+def _rates(history: list[dict[str, Any]]) -> str:
     drops = [
         f"{after['learning_rate']:g} from epoch {after['epoch']}"
         for before, after in pairwise(history)
         if after["learning_rate"] != before["learning_rate"]
     ]
-    rates = ", ".join([f"{history[0]['learning_rate']:g}", *drops])
-    last, (seconds, _) = history[-1], evaluation.training_speed()
+    return ", ".join([f"{history[0]['learning_rate']:g}", *drops])
+
+
+def _span(values: list[Any], show: Callable[[Any], str]) -> str:
+    """Write one value, or the least and the largest of several."""
+    shown = [show(min(values)), show(max(values))]
+    return shown[0] if shown[0] == shown[1] else " to ".join(shown)
+
+
+def training(evaluation: Evaluation) -> str:
+    """Show loss and error by epoch."""
+    histories = [history for history in evaluation.histories() if history]
+    if not histories:
+        return page.section("training", "Training", page.text("The model was not trained: it has no epoch."))
+    last = [history[-1] for history in histories]
+    several = len(histories) > 1
+    rates = "; ".join(dict.fromkeys(_rates(history) for history in histories))
+    seconds = sum(training_speed(model)[0] for model in evaluation.models)
     lead = (
-        f"{len(history)} epochs, {last['step']:,} steps in {format_seconds(seconds)} of training. At the end the "
-        f"centre crop of the validation images gives {page.percent(last['validation_top1_error'])} top-1 error."
+        f"{f'{len(histories)} networks of ' if several else ''}{_span([len(h) for h in histories], str)} epochs, "
+        f"{_span([entry['step'] for entry in last], '{:,}'.format)} steps{' each,' if several else ''} in "
+        f"{format_seconds(seconds)} of training. At the end the centre crop of the validation images gives "
+        f"{_span([entry['validation_top1_error'] for entry in last], page.percent)} top-1 error."
     )
     caption = (
-        f"Learning rate {rates}{'; dotted lines mark the changes' if drops else ''}. Training error is counted as the "
+        f"Learning rate {rates}{'; dotted lines mark the changes' if ' from ' in rates else ''}. "
+        f"{'One line for each network. ' if several else ''}Training error is counted as the "
         "network learns, on random crops with half of the hidden units dropped: it may lie above the validation error."
     )
-    picture = figures.curves(history, chance_errors(len(evaluation.classes))[0])
+    picture = figures.curves(histories, chance_errors(len(evaluation.classes))[0])
     return page.section(
         "training", "Training", page.text(lead), page.figure(picture, "Loss and error by epoch", caption)
     )
@@ -53,8 +71,7 @@ def color_share(kernels_HWCF: np.ndarray) -> float:
 
 def filters(evaluation: Evaluation) -> str:
     """Show the kernels of the first layer as the paper's Figure 3 does."""
-    names = [layer["name"] for layer in evaluation.model.content["network"] if layer["inputs"] == ["input"]]
-    towers = [evaluation.weights[f"{name}/kernel"] for name in names]
+    towers = evaluation.first.network.input_kernels()
     count = sum(kernels.shape[3] for kernels in towers)
     height, width = towers[0].shape[:2]
     shares = [f"{page.percent(color_share(kernels))}" for kernels in towers]
@@ -65,7 +82,8 @@ def filters(evaluation: Evaluation) -> str:
         layout = f"One tower. Energy off the grey axis: {shares[0]}."
     caption = f"{layout} Each tower is stretched over its own range."
     lead = (
-        f"The {count} kernels of {height}×{width}×3 that the network looks at a photograph with; Figure 3 of the paper."
+        f"The {count} kernels of {height}×{width}×3 that {evaluation.first_name} looks at a photograph with; "
+        "Figure 3 of the paper."
     )
     picture = figures.filter_sheet(towers)
     return page.section(
@@ -89,17 +107,23 @@ def _choose_examples(is_right_N: np.ndarray, labels_N: np.ndarray) -> list[list[
     return chosen
 
 
+def _photograph(record: Features, **options: Any) -> str:
+    """Inline a photograph of the dataset."""
+    image_HWC = data.decode(record["image/encoded"]).numpy()
+    return page.data_uri(figures.thumbnail(image_HWC, **options), "image/jpeg")
+
+
 def examples(evaluation: Evaluation) -> str:
     """Show photographs with their five best labels as the paper's Figure 4 does."""
     names, found = display_names(evaluation.classes), evaluation.predictions
     groups = _choose_examples(found.ten_crop.labels[:, 0] == found.labels, found.labels)
-    images = data.read_images(evaluation.dataset, evaluation.split, [i for group in groups for i in group])
+    records = data.read_examples(evaluation.dataset, evaluation.split, [i for group in groups for i in group])
     parts = []
     for title, indices in zip(("Right", "Wrong"), groups, strict=True):
         cards = []
         for i in indices:
             true = int(found.labels[i])
-            source = page.data_uri(figures.thumbnail(images[i]), "image/jpeg")
+            source = _photograph(records[i])
             best = zip(found.ten_crop.labels[i].tolist(), found.ten_crop.probabilities[i].tolist(), strict=True)
             guesses = "".join(
                 f'<div class="guess{" true" if label == true else ""}"><i style="width:{100 * share:.1f}%"></i>'
@@ -118,6 +142,37 @@ def examples(evaluation: Evaluation) -> str:
         "of the five likeliest by ten crops; the true class is tinted. After Figure 4 of the paper."
     )
     return page.section("examples", "Single images", page.text(lead), *parts)
+
+
+def _neighbour(record: Features, names: list[str], kind: str, distance: str = "") -> str:
+    name = escape(names[record["image/class/label"]])
+    alt = f"{name}, {escape(record['image/filename'].decode())}{distance}"
+    picture = f'<img src="{_photograph(record, size=128)}" alt="{alt}" title="{alt}">'
+    return f'<div class="{kind}">{picture}<span>{name}</span></div>'
+
+
+def neighbours(evaluation: Evaluation) -> str:
+    """Show the training photographs nearest to a few others as the right half of the paper's Figure 4 does."""
+    names, found = display_names(evaluation.classes), evaluation.neighbours
+    title = "Nearest training images"
+    if not found.queries:
+        return page.section("neighbours", title, page.text("The dataset has no training images."))
+    cells, num_same = [], 0
+    for query in found.queries:
+        cells.append(_neighbour(query.record, names, "query"))
+        for record, distance in zip(query.nearest, query.distances, strict=True):
+            is_same = record["image/class/label"] == query.record["image/class/label"]
+            num_same += is_same
+            cells.append(_neighbour(record, names, "same" if is_same else "", f", at {distance:.4g}"))
+    num_nearest = sum(len(query.nearest) for query in found.queries)
+    lead = (
+        f"On the left {evaluation.split} photographs, drawn blindly, one of a class; beside each the training "
+        f"photographs nearest to it, by the Euclidean distance of the {found.num_features:,} features in the last "
+        f"hidden layer of {evaluation.first_name}, centre crop. {num_same} of {num_nearest} are of its class (tinted); "
+        f"chance is 1 in {len(names):,}. After Figure 4 of the paper, which searched all training images; here it is "
+        f"{found.num_images:,} of them, at most {found.num_per_class} of a class."
+    )
+    return page.section("neighbours", title, page.text(lead), f'<div class="neighbours">{"".join(cells)}</div>')
 
 
 def _class_rows(evaluation: Evaluation) -> list[list[str]]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from components.evaluate import figures, page
-from components.evaluate.evaluation import Evaluation
-from components.shared import published
-from components.shared.manifest import SPLITS
+from components.evaluate.evaluation import Evaluation, training_speed
+from components.shared import manifest, published
+from components.shared.manifest import SPLITS, Manifest
 from components.shared.runlog import format_seconds, format_value
 
 
@@ -106,25 +106,25 @@ def _show(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else (value if isinstance(value, str) else json.dumps(value))
 
 
-def _recipe(recipe: dict[str, Any]) -> str:
+def _recipe(title: str, recipe: dict[str, Any]) -> str:
     """Show plain settings as facts and lists of records (layers, phases) as tables."""
     plain, tables = [], []
     for key, value in recipe.items():
-        title = key.replace("_", " ")
+        name = key.replace("_", " ")
         if isinstance(value, (list, tuple)) and value and all(isinstance(entry, dict) for entry in value):
-            headings = [name.replace("_", " ") for name in value[0]]
+            headings = [heading.replace("_", " ") for heading in value[0]]
             tables.append(
-                f"<h3>{escape(title)}</h3>"
+                f"<h3>{escape(name)}</h3>"
                 + page.table(headings, [[escape(_show(v)) for v in e.values()] for e in value])
             )
         else:
-            plain.append((title, _show(value)))
+            plain.append((name, _show(value)))
     half = -(-len(plain) // 2)
     columns = f'<div class="columns">{page.facts(plain[:half])}{page.facts(plain[half:])}</div>'
-    return f"<details><summary>Every setting of the recipe</summary>{columns}{''.join(tables)}</details>"
+    return f"<details><summary>{escape(title)}</summary>{columns}{''.join(tables)}</details>"
 
 
-def _network(network: list[dict[str, Any]]) -> str:
+def _network(title: str, network: list[dict[str, Any]]) -> str:
     rows = [
         [
             escape(layer["name"]),
@@ -136,40 +136,94 @@ def _network(network: list[dict[str, Any]]) -> str:
         for layer in network
     ]
     table = page.table(["Layer", "Operation", "Output", "Kernel", "#Parameters"], rows)
-    return f"<details><summary>Every layer of the network</summary>{table}</details>"
+    return f"<details><summary>{escape(title)}</summary>{table}</details>"
+
+
+def _details(models: list[Manifest]) -> list[str]:
+    """Show every setting and every layer, once for all models that share them."""
+    distinct: dict[str, Any] = {}
+    for model in models:
+        distinct.setdefault(manifest.digest_of(model.content["recipe"]), model.content)
+    parts = []
+    for content in distinct.values():
+        suffix = f" {content['recipe_name']}" if len(distinct) > 1 else ""
+        parts.append(_recipe(f"Every setting of the recipe{suffix}", content["recipe"]))
+        parts.append(_network(f"Every layer of the network{suffix}", content["network"]))
+    return parts
+
+
+def _trained_with(model: Manifest) -> str:
+    known = {k: v for k, v in sorted(model.info.items()) if isinstance(v, (str, int, float))}
+    return ", ".join(f"{key} {format_value(value)}" for key, value in known.items())
+
+
+def _training(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """List the facts of one training, or what several have in common."""
+    (model, *others) = evaluation.models
+    trained_with = ("Trained with", "; ".join(dict.fromkeys(_trained_with(entry) for entry in evaluation.models)))
+    if others:
+        return [
+            ("Networks", f"{len(evaluation.models)}, their probabilities averaged with equal weights"),
+            trained_with,
+        ]
+    content, (seconds, images_per_second) = model.content, training_speed(model)
+    return [
+        ("Recipe", content["recipe_name"]),
+        ("Parameters", f"{content['num_parameters']:,}"),
+        ("Training", f"{content['num_epochs']} epochs, {content['num_steps']:,} steps, seed {content['seed']}"),
+        ("Training time", f"{format_seconds(seconds)}, {images_per_second:,.0f} images/s"),
+        trained_with,
+    ]
+
+
+def _networks(evaluation: Evaluation) -> str:
+    """Show one row for each of several networks."""
+    rows = []
+    for name, model in zip(evaluation.names, evaluation.models, strict=True):
+        content, (seconds, images_per_second) = model.content, training_speed(model)
+        rows.append(
+            [
+                escape(name),
+                escape(content["recipe_name"]),
+                f"{content['num_epochs']}",
+                f"{content['num_steps']:,}",
+                f"{content['num_parameters']:,}",
+                format_seconds(seconds),
+                f"{images_per_second:,.0f}",
+            ]
+        )
+    headings = ["Network", "Recipe", "#Epochs", "#Steps", "#Parameters", "#Training time", "#Images/s"]
+    return "<h3>Networks</h3>" + page.table(headings, rows)
 
 
 def run(evaluation: Evaluation) -> str:
-    """Show recipe, network, times, versions and digests."""
-    model, (seconds, images_per_second) = evaluation.model.content, evaluation.training_speed()
-    made = evaluation.made.info
-    trained_with = {k: v for k, v in sorted(evaluation.model.info.items()) if isinstance(v, (str, int, float))}
+    """Show recipes, networks, times, versions and digests."""
+    models, made = evaluation.models, evaluation.made.info
+    several = len(models) > 1
     about = [
-        ("Recipe", model["recipe_name"]),
-        ("Parameters", f"{model['num_parameters']:,}"),
-        ("Training", f"{model['num_epochs']} epochs, {model['num_steps']:,} steps, seed {model['seed']}"),
-        ("Training time", f"{format_seconds(seconds)}, {images_per_second:,.0f} images/s"),
+        *_training(evaluation),
         (
             "Evaluation time",
-            f"{format_seconds(made['seconds'])}, {made['images_per_second']:,.1f} images/s of ten crops each",
+            f"{format_seconds(made['seconds'])}, {made['images_per_second']:,.1f} images/s of ten crops each"
+            + (f" through {len(models)} networks" if several else ""),
         ),
         (
             "Negative log-likelihood",
             f"{evaluation.numbers['nll']:.4f} nats (centre crop {evaluation.numbers['nll_center']:.4f})",
         ),
-        ("Trained with", ", ".join(f"{key} {format_value(value)}" for key, value in trained_with.items())),
         (
             "Evaluated with",
             f"Python {sys.version.split()[0]}, "
             + ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "numpy", "matplotlib")),
         ),
     ]
+    labels = [f"Model, {name}" for name in evaluation.names] if several else ["Model"]
     digests = [
-        [name, f'<span class="mono">{entry.digest}</span>']
+        [escape(name), f'<span class="mono">{entry.digest}</span>']
         for name, entry in (
             ("Dataset", evaluation.dataset),
             ("Statistics", evaluation.statistics),
-            ("Model", evaluation.model),
+            *zip(labels, models, strict=True),
             ("Predictions", evaluation.made),
         )
     ]
@@ -177,8 +231,8 @@ def run(evaluation: Evaluation) -> str:
         "run",
         "The run",
         page.facts(about),
+        _networks(evaluation) if several else "",
         "<h3>Digests (sha256)</h3>",
         page.table(["Artifact", "Digest"], digests),
-        _recipe(model["recipe"]),
-        _network(model["network"]),
+        *_details(models),
     )

@@ -1,14 +1,13 @@
 """One frozen dataclass per component is its whole interface; this module derives the rest.
 
 From a contract come the command line (`run`), the Kubeflow component (`pipeline/component.py`) and the
-README tables. Field types are `str`, `int`, `float`, `bool` and `Literal[...]` of strings; a field is a
-parameter, an input artifact or an output artifact. There is no Optional: `0` and `""` mean "all" or "off".
+README tables. A field is a parameter, an input artifact (or a list of them) or an output artifact; `field` has their
+types. There is no Optional: `0` and `""` mean "all" or "off".
 """
 
 import argparse
 import dataclasses
 import importlib
-import json
 import os
 import signal
 import sys
@@ -16,11 +15,10 @@ import traceback
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn, get_args, get_origin
+from typing import Any, ClassVar, NoReturn
 
-from components.shared import errors, runlog, storage
-
-Role = Literal["parameter", "input", "output"]
+from components.shared import errors, executor, runlog, storage, task_record
+from components.shared.field import JSON_TYPES, Field, Role
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,74 +26,6 @@ class Contract:
     """Base of the contracts. The docstring of a subclass is the description of its component."""
 
     NAME: ClassVar[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Field:
-    """One field of a contract, as its consumers need it."""
-
-    name: str
-    type: Any  # str, int, float, bool or Literal[...]
-    role: Role
-    artifact_type: str  # KFP schema title without "system.", "" for parameters
-    default: Any  # dataclasses.MISSING when required
-    help: str
-    unit: str
-    minimum: float | None
-    maximum: float | None
-    names: tuple[str, ...] = ()  # when not empty, the value is NAME[+SWITCH...]
-    switches: tuple[str, ...] = ()
-
-    @property
-    def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def required(self) -> bool:
-        return self.default is dataclasses.MISSING
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        return get_args(self.type) if get_origin(self.type) is Literal else ()
-
-    def parse(self, text: str) -> Any:
-        """Turn flag text into a value of the field's type.
-
-        Raises:
-            UsageError: the text is not of the type, not among the choices or out of range.
-        """
-        value: Any = text
-        try:
-            if self.type is bool:
-                value = {"true": True, "false": False}[text.lower()]
-            elif self.type in (int, float):
-                value = self.type(text)
-        except (KeyError, ValueError):
-            expected = "true or false" if self.type is bool else f"a number of type {self.type.__name__}"
-            raise errors.UsageError(f"{self.flag}: expected {expected}, got {text!r}") from None
-        if self.choices and value not in self.choices:
-            raise errors.UsageError(f"{self.flag}: expected one of {', '.join(self.choices)}, got {text!r}")
-        if self.names:
-            self._check_name(text)
-        if self.minimum is not None and not value >= self.minimum:
-            raise errors.UsageError(f"{self.flag}: expected at least {self.minimum}, got {text}")
-        if self.maximum is not None and not value <= self.maximum:
-            raise errors.UsageError(f"{self.flag}: expected at most {self.maximum}, got {text}")
-        return value
-
-    def _check_name(self, text: str) -> None:
-        name, *switches = text.split("+")
-        if name not in self.names:
-            raise errors.UsageError(f"{self.flag}: expected one of {', '.join(self.names)}, got {name!r}")
-        for index, switch in enumerate(switches):
-            if switch not in self.switches or switch in switches[:index]:
-                raise errors.UsageError(
-                    f"{self.flag}: expected after {name}, each once, any of +{', +'.join(self.switches)}, got {text!r}"
-                )
-
-    def render(self, value: Any) -> str:
-        """Turn a value into the flag text that `parse` reads back."""
-        return str(value).lower() if self.type is bool else str(value)
 
 
 def _field(role: Role, artifact_type: str, default: Any, **metadata: Any) -> Any:
@@ -122,6 +52,11 @@ def parameter(
 
 def input_artifact(artifact_type: str, *, help: str) -> Any:
     """Declare an input artifact: a local path to a file that another component wrote."""
+    return _field("input", artifact_type, dataclasses.MISSING, help=help)
+
+
+def input_artifacts(artifact_type: str, *, help: str) -> Any:
+    """Declare a list of input artifacts, a `tuple[str, ...]` of local paths: at least one, none with a comma in it."""
     return _field("input", artifact_type, dataclasses.MISSING, help=help)
 
 
@@ -170,8 +105,10 @@ def parser(contract: type[Contract]) -> argparse.ArgumentParser:
             metavar = "{" + ",".join(f.choices) + "}"
         elif f.names:
             metavar = "NAME[+SWITCH...]"
+        elif f.role != "parameter":
+            metavar = "PATH[,PATH...]" if f.is_list else "PATH"
         else:
-            metavar = "PATH" if f.role != "parameter" else f.type.__name__.upper()
+            metavar = "JSON" if f.type in JSON_TYPES else f.type.__name__.upper()
         groups[f.role].add_argument(
             f.flag,
             dest=f.name,
@@ -191,10 +128,11 @@ def parser(contract: type[Contract]) -> argparse.ArgumentParser:
 
 def _join_values(contract: type[Contract], argv: list[str]) -> list[str]:
     """Write `--flag value` of texts as `--flag=value`: argparse takes a value such as `--streaming` for a flag."""
-    flags = {f.flag: f.type for f in fields(contract)}
+    flags = {f.flag for f in fields(contract)}
+    texts = {f.flag for f in fields(contract) if f.type is str or f.is_list}
     words: list[str] = []
     for word in argv:
-        if words and flags.get(words[-1]) is str and word not in flags:
+        if words and words[-1] in texts and word not in flags:
             words[-1] += f"={word}"
         else:
             words.append(word)
@@ -211,28 +149,15 @@ def parse(contract: type[Contract], argv: list[str]) -> tuple[Any, dict[str, Any
         UsageError: a value is ill-typed or out of range. Unknown or missing flags end the process with 2.
     """
     given = vars(parser(contract).parse_args(_join_values(contract, argv)))
-    text = given.pop("executor_input")
-    try:
-        executor_input = json.loads(text) if text else {}
-    except json.JSONDecodeError as error:
-        raise errors.UsageError(f"--executor-input: expected a JSON object, got {text[:80]!r}") from error
-    values = {f.name: f.parse(given[f.name]) for f in fields(contract) if f.name in given}
+    executor_input = executor.decode(given.pop("executor_input"))
+    values = {}
+    for f in fields(contract):
+        # Kubeflow has no placeholder for the paths of a list: what stands in the flag there is not a path.
+        if f.is_list and (paths := executor.list_paths(executor_input, f.name)):
+            values[f.name] = paths
+        elif f.name in given:
+            values[f.name] = f.parse(given[f.name])
     return contract(**values), executor_input
-
-
-def write_executor_output(executor_input: dict[str, Any], metadata: dict[str, dict[str, Any]]) -> None:
-    """Tell Kubeflow the metadata of the output artifacts (numbers and strings only)."""
-    outputs = executor_input.get("outputs", {})
-    if not outputs.get("outputFile"):
-        return
-    artifacts = {}
-    for name, entry in outputs.get("artifacts", {}).items():
-        artifact = dict(entry["artifacts"][0])
-        artifact["metadata"] = {**artifact.get("metadata", {}), **metadata.get(name, {})}
-        artifacts[name] = {"artifacts": [artifact]}
-    path = Path(outputs["outputFile"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_text(path, json.dumps({"artifacts": artifacts}, allow_nan=False))
 
 
 def _interrupt(number: int, _frame: Any) -> None:
@@ -270,10 +195,11 @@ def run(contract: type[Contract], target: str) -> NoReturn:
         for f in fields(contract):
             if f.role == "output":
                 storage.make_parent(Path(getattr(config, f.name)))
+        task_record.write(contract.NAME, getattr(config, "root_uri", ""), executor_input, log)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         module, function = target.split(":")
         metadata = getattr(importlib.import_module(module), function)(config)
-        write_executor_output(executor_input, metadata)
+        executor.write_output(executor_input, metadata)
         code = errors.OK
     except errors.AlexNetError as error:
         log.error(str(error))

@@ -12,7 +12,6 @@ from components.shared import records, runlog, storage
 from components.shared.errors import DataError
 from components.shared.manifest import Manifest, ShardEntry
 
-STAGING_THREADS = 8
 IMAGE_SHAPE = (records.IMAGE_SIZE, records.IMAGE_SIZE, 3, 8)
 # A JPEG starts with bytes that no text holds, so these find it in its record.
 SIGNATURE_BYTES = 64
@@ -84,26 +83,22 @@ class Split:
     def __init__(self, dataset: Manifest, split: str, log: runlog.RunLog) -> None:
         shards: list[ShardEntry] = dataset.content["splits"][split]["shards"]
         self.num_classes = len(dataset.content["classes"])
-        self.paths: list[Path] = []
         self.reading: dict[int, Path] = {}  # by thread: the shard that it is waiting for
+        staged = runlog.Progress(log, len(shards), f"{split} shards")
+        self.paths = dataset.stage_all((shard["name"] for shard in shards), staged.update)
         spans, labels = [np.empty((0, 3), np.int64)], [np.empty(0, np.int32)]
-        progress = runlog.Progress(log, len(shards), f"{split} shards")
-
-        def index(shard: ShardEntry) -> tuple[Path, tuple[np.ndarray, np.ndarray]]:
-            path = dataset.stage(shard["name"])
-            return path, index_shard(path, self.num_classes)
-
-        with ThreadPoolExecutor(STAGING_THREADS) as pool:
-            for shard, (path, found) in zip(shards, pool.map(index, shards), strict=True):
-                if len(found[0]) != shard["num_examples"]:
+        indexed = runlog.Progress(log, len(shards), f"{split} indexes")
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(lambda path: index_shard(path, self.num_classes), self.paths)
+            for shard, path, (of_images, of_classes) in zip(shards, self.paths, found, strict=True):
+                if len(of_images) != shard["num_examples"]:
                     raise DataError(
-                        f"{path}: expected {shard['num_examples']} records, got {len(found[0])}. "
+                        f"{path}: expected {shard['num_examples']} records, got {len(of_images)}. "
                         "The manifest and its shards do not belong together; run ingest again"
                     )
-                self.paths.append(path)
-                spans.append(found[0])
-                labels.append(found[1])
-                progress.update(len(self.paths))
+                spans.append(of_images)
+                labels.append(of_classes)
+                indexed.update(len(labels) - 1)
         self._starts = np.cumsum([len(part) for part in spans])  # of each shard, and the end of the last
         self._spans, self.labels = np.concatenate(spans), np.concatenate(labels)
         if not len(self):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_artifacts
+import tiny_networks
 from kfp.dsl import ClassificationMetrics
 from safetensors.numpy import load_file
 from tiny_artifacts import OUTPUTS, configure
@@ -160,6 +161,4 @@ def test_command_line_alone(artifacts, tmp_path):
     assert all((tmp_path / file).stat().st_size for file in OUTPUTS.values())
     written = json.loads((tmp_path / "executor_output.json").read_text())["artifacts"]
     assert written["metrics"]["artifacts"][0]["metadata"]["num_examples"] == tiny_artifacts.NUM_IMAGES
-    assert (
-        len(written["confusion"]["artifacts"][0]["metadata"]["confusionMatrix"]["rows"]) == tiny_artifacts.NUM_CLASSES
-    )
+    assert len(written["confusion"]["artifacts"][0]["metadata"]["confusionMatrix"]["rows"]) == tiny_networks.NUM_CLASSES

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_artifacts import NETWORK, random_weights
+from tiny_networks import NETWORK, random_weights
 
 from components.evaluate.network import OPERATIONS, Network
 from components.shared.errors import DataError

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tiny_artifacts
+import tiny_networks
 from PIL import Image
 from tiny_artifacts import configure
 
@@ -20,6 +21,14 @@ from components.shared.runlog import RunLog
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory):
     return tiny_artifacts.make_all(tmp_path_factory.mktemp("artifacts"))
+
+
+def member(name="first.json", scale=1.0):
+    weights = tiny_networks.random_weights(tiny_networks.NETWORK)
+    for layer in ("conv1a", "fc7", "fc8"):
+        weights[f"{layer}/kernel"] *= np.float32(scale)
+    network = Network(tiny_networks.NETWORK, weights)
+    return predictions.Member(name, network, np.zeros((256, 256, 3), np.float32))
 
 
 def rewrite(artifacts, folder, name, **changes):
@@ -37,7 +46,7 @@ def rewrite(artifacts, folder, name, **changes):
         ("model", {"dataset_digest": "0" * 64}, "other-model.json: made from dataset 0000"),
         ("model", {"statistics_digest": "1" * 64}, "trained with statistics 1111"),
         ("model", {"classes": []}, "its 6 outputs are not the 6 classes"),
-        ("model", {"network": tiny_artifacts.NETWORK[:-1]}, "its 16 outputs are not the 6 classes"),
+        ("model", {"network": tiny_networks.NETWORK[:-1]}, "its 16 outputs are not the 6 classes"),
     ],
 )
 def test_artifacts_must_belong_together(artifacts, tmp_path, name, changes, message):
@@ -101,9 +110,8 @@ def test_miscounted_dataset(artifacts, tmp_path, change, message):
     dataset = manifest.load(artifacts["dataset"], "dataset")
     splits = {**dataset.content["splits"], "test": change(dataset.content["splits"]["test"])}
     dataset = dataclasses.replace(dataset, content={**dataset.content, "splits": splits})
-    network = Network(tiny_artifacts.NETWORK, tiny_artifacts.random_weights(tiny_artifacts.NETWORK))
     with pytest.raises(errors.DataError, match=message):
-        predictions.predict(network, np.zeros((256, 256, 3), np.float32), dataset, "test", 8, RunLog("evaluate"))
+        predictions.predict([member()], dataset, "test", 8, RunLog("evaluate"))
 
 
 @pytest.mark.parametrize(
@@ -139,9 +147,6 @@ def test_foreign_records(artifacts, tmp_path, label, size, message):
 
 def test_diverged_network_is_refused(artifacts):
     dataset = manifest.load(artifacts["dataset"], "dataset")
-    weights = tiny_artifacts.random_weights(tiny_artifacts.NETWORK)
-    for name in ("conv1a/kernel", "fc7/kernel", "fc8/kernel"):
-        weights[name] *= 1e30
-    network = Network(tiny_artifacts.NETWORK, weights)
-    with pytest.raises(errors.DataError, match="images 0 to 8: the network gives NaN or infinity"):
-        predictions.predict(network, np.zeros((256, 256, 3), np.float32), dataset, "test", 8, RunLog("evaluate"))
+    networks = [member(), member(name="second.json", scale=1e30)]
+    with pytest.raises(errors.DataError, match=r"second\.json, test images 0 to 8: the network gives NaN or infinity"):
+        predictions.predict(networks, dataset, "test", 8, RunLog("evaluate"))

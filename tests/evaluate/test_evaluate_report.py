@@ -11,24 +11,32 @@ import pytest
 import tiny_artifacts
 from PIL import Image
 
-from components.evaluate import evaluation as evaluations
 from components.evaluate import figures, job, page, panels, predictions, report
-from components.evaluate.evaluation import Evaluation
+from components.evaluate.evaluation import differences, verdict
 from components.evaluate.metrics import confusion_matrix
 
 VOID = {"meta", "img", "br"}
 
 
 @pytest.fixture(scope="module")
-def evaluation(tmp_path_factory):
+def evaluations(tmp_path_factory):
+    """One network, and the average of three."""
     folder = tmp_path_factory.mktemp("report")
-    paths = tiny_artifacts.make_all(folder)
-    config = tiny_artifacts.configure(paths, folder)
-    dataset, statistics, model = job.load_inputs(config)
-    weights = job.load_weights(model)
-    made, found = job.find_or_predict(config, dataset, model, weights, job.RunLog("evaluate"))
-    counts = confusion_matrix(found.ten_crop, found.labels, tiny_artifacts.NUM_CLASSES)
-    return Evaluation(dataset, statistics, model, made, found, weights, counts)
+    artifacts, models = tiny_artifacts.make_networks(folder)
+    log = job.RunLog("evaluate")
+    return [
+        job.evaluate(tiny_artifacts.configure(artifacts, folder, models=given), log) for given in (models[:1], models)
+    ]
+
+
+@pytest.fixture
+def evaluation(evaluations):
+    return evaluations[0]
+
+
+@pytest.fixture
+def average(evaluations):
+    return evaluations[1]
 
 
 class Checker(HTMLParser):
@@ -56,7 +64,9 @@ class Checker(HTMLParser):
         self.text += data
 
 
-def test_report_is_self_contained_and_whole(evaluation):
+@pytest.mark.parametrize("which", ["one network", "average of three"])
+def test_report_is_self_contained_and_whole(evaluations, which):
+    evaluation = evaluations[which != "one network"]
     text = report.html(evaluation)
     checker = Checker()
     checker.feed(text)
@@ -78,7 +88,7 @@ def test_report_is_self_contained_and_whole(evaluation):
         "39.0\u00a0%",
         "18.3\u00a0%",
         "rose & thorn <red>",
-        evaluation.model.digest,
+        *(model.digest for model in evaluation.models),
     ):
         assert fact in shown
     assert page.percent(evaluation.numbers["top1_error"]) in shown
@@ -88,30 +98,87 @@ def test_report_is_the_same_twice(evaluation):
     assert report.html(evaluation) == report.html(evaluation)
 
 
+def text_of(html):
+    checker = Checker()
+    checker.feed(html)
+    return checker.text
+
+
+def test_average_stands_beside_each_network_and_the_papers_averages(average):
+    shown = text_of(report.html(average))
+    assert average.names == ["smoke, seed 0", "smoke, seed 1", "smoke+one-tower, seed 0"]
+    for fact in (
+        "Average of 3 networks, ten crops",
+        "Average of 3 networks, centre crop",
+        *(f"{name} alone" for name in average.names),
+        "One network in the mean",
+        "Paper: AlexNet, ten crops37.5\u00a0%",
+        "Paper, ILSVRC-2012: 1 CNN40.7\u00a0%",
+        "Paper, ILSVRC-2012: 5 CNNs38.1\u00a0%",
+        "points of top-1 that averaging 3 networks gains over one of them; paper +2.6 with 5",
+        "kernels of 11×11×3 that the first network (smoke, seed 0) looks at",
+        "3 networks of 5 epochs, 20 steps each, in 0:30 of training",
+        "Every setting of the recipe smoke+one-tower",
+    ):
+        assert fact in shown
+    for name, numbers in zip(average.names, average.singles, strict=True):
+        assert f"{name} alone{page.percent(numbers['top1_error'])}" in shown
+    assert f"in the mean{page.percent(average.mean_single['top1_error_mean_single'])}" in shown
+
+
+def test_one_network_is_told_nothing_of_averages(evaluation):
+    shown = text_of(report.html(evaluation))
+    for word in ("Average", "averag", "ILSVRC-2012: ", "networks", "seed 0)"):
+        assert word not in shown
+
+
+def test_networks_are_named_by_what_tells_them_apart(average):
+    def names(*contents):
+        models = [
+            dataclasses.replace(average.models[0], content={**average.models[0].content, **content})
+            for content in contents
+        ]
+        return dataclasses.replace(average, models=models).names, [model.digest[:8] for model in models]
+
+    assert names({"seed": 3}, {"seed": 5})[0] == ["seed 3", "seed 5"]
+    assert names({"recipe_name": "a"}, {"recipe_name": "b"})[0] == ["a, seed 0", "b, seed 0"]
+    found, digests = names({"num_epochs": 5}, {"num_epochs": 9}, {"seed": 2})
+    assert found == [f"seed 0, {digests[0]}", f"seed 0, {digests[1]}", "seed 2"]
+
+
 def test_names_are_escaped(evaluation):
     assert "<red>" not in report.html(evaluation)
 
 
-def test_summary_has_ten_lines(evaluation):
-    lines = report.markdown(evaluation).splitlines()
-    assert len(lines) == 10
-    assert f"| this run, ten crops | {page.percent(evaluation.numbers['top1_error'])} |" in lines[2]
+def test_summary_has_ten_lines(evaluation, average):
+    for entry, label in ((evaluation, "this run"), (average, "average of 3 networks")):
+        lines = report.markdown(entry).splitlines()
+        assert len(lines) == 10
+        assert f"| {label}, ten crops | {page.percent(entry.numbers['top1_error'])} |" in lines[2]
+    mean = page.percent(average.mean_single["top1_error_mean_single"])
+    assert lines[3].startswith(f"| one network in the mean | {mean} |")
+    assert "3 networks of smoke and smoke+one-tower: smoke, seed 0; smoke, seed 1; smoke+one-tower" in lines[8]
 
 
 def alike(evaluation):
     """The evaluation as if it were the experiment of Table 1."""
     dataset = dataclasses.replace(evaluation.dataset, content={**evaluation.dataset.content, "release": "ILSVRC-2010"})
-    model = dataclasses.replace(evaluation.model, content={**evaluation.model.content, "recipe_name": "alexnet-2012"})
+    models = [
+        dataclasses.replace(model, content={**model.content, "recipe_name": "alexnet-2012"})
+        for model in evaluation.models
+    ]
     numbers = {**evaluation.numbers, "num_examples": 150_000, "top1_error": 0.3751}
     made = dataclasses.replace(evaluation.made, content={**evaluation.made.content, "metrics": numbers})
-    return dataclasses.replace(evaluation, dataset=dataset, model=model, made=made)
+    single = {"num_examples": 150_000, "num_top1_errors": 56_265, "num_top5_errors": 25_500}  # 37.51 and 17 %
+    singles = [single] * len(models)
+    return dataclasses.replace(evaluation, dataset=dataset, models=models, made=made, singles=singles)
 
 
 def test_comparison_needs_the_same_experiment(evaluation):
     same = alike(evaluation)
-    assert evaluations.differences(same) == []
-    assert "Like for like" in evaluations.verdict(same)
-    assert "+0.0 points" in evaluations.verdict(same)
+    assert differences(same) == []
+    assert "Like for like" in verdict(same)
+    assert "+0.0 points" in verdict(same)
     for part, change, reason in (
         ("dataset", {"release": "mini"}, "not ILSVRC-2010"),
         ("dataset", {"subset": "classes=10"}, "only the subset classes=10"),
@@ -120,12 +187,23 @@ def test_comparison_needs_the_same_experiment(evaluation):
         ("made", {"split": "validation"}, "validation images"),
         ("made", {"metrics": {**same.numbers, "num_examples": 10}}, "10 test images"),
     ):
-        entry = getattr(same, part)
+        entry = same.models[0] if part == "model" else getattr(same, part)
         changed = dataclasses.replace(entry, content={**entry.content, **change})
-        other = dataclasses.replace(same, **{part: changed})
-        (found,) = evaluations.differences(other)
+        other = dataclasses.replace(same, **({"models": [changed]} if part == "model" else {part: changed}))
+        (found,) = differences(other)
         assert reason in found
-        assert evaluations.verdict(other).startswith("Not like for like")
+        assert verdict(other).startswith("Not like for like")
+
+
+def test_average_is_compared_network_by_network(average):
+    same = alike(average)
+    assert differences(same) == []
+    assert "each network has the same data" in verdict(same)
+    assert "of one network, in the mean, is +0.0 points" in verdict(same)
+    assert "the recipe is smoke and smoke+one-tower, not alexnet-2012" in verdict(average)
+    shorter = dataclasses.replace(same.models[1], content={**same.models[1].content, "num_epochs": 2})
+    other = dataclasses.replace(same, models=[same.models[0], shorter, same.models[2]])
+    assert differences(other) == ["training lasted 2 epochs, not 5"]
 
 
 def test_filters_are_laid_out_as_in_figure_3():

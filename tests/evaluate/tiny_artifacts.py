@@ -8,82 +8,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from safetensors.numpy import save
+from tiny_networks import NETWORK, NUM_CLASSES, ONE_TOWER, random_weights
 
 from components.evaluate.contract import Evaluate
 from components.shared import manifest, records, storage
 from components.shared.manifest import Manifest
 
-NUM_CLASSES = 6
 NUM_IMAGES = 23  # no multiple of a batch
 SHARDS = (9, 8, 6)
+NUM_TRAIN = 3  # a class
 COLORS = np.array([[200, 40, 40], [40, 180, 40], [40, 40, 200], [190, 190, 30], [20, 20, 20], [230, 230, 230]])
-
-NETWORK = [
-    {"name": "input", "op": "input", "inputs": [], "shape": [224, 224, 3]},
-    *(
-        layer
-        for t in "ab"
-        for layer in (
-            {
-                "name": f"conv1{t}",
-                "op": "conv",
-                "inputs": ["input"],
-                "shape": [28, 28, 4],
-                "kernel": [11, 11, 3, 4],
-                "stride": 8,
-                "padding": [[0, 3], [0, 3]],
-            },
-            {
-                "name": f"lrn1{t}",
-                "op": "lrn",
-                "inputs": [f"conv1{t}"],
-                "shape": [28, 28, 4],
-                "size": 5,
-                "k": 2.0,
-                "alpha": 2e-5,
-                "beta": 0.75,
-            },
-            {
-                "name": f"pool1{t}",
-                "op": "max_pool",
-                "inputs": [f"lrn1{t}"],
-                "shape": [13, 13, 4],
-                "size": 3,
-                "stride": 2,
-            },
-            {"name": f"relu1{t}", "op": "relu", "inputs": [f"pool1{t}"], "shape": [13, 13, 4]},
-        )
-    ),
-    {"name": "concat1", "op": "concat", "inputs": ["relu1a", "relu1b"], "shape": [13, 13, 8]},
-    {
-        "name": "spatial1",
-        "op": "spatial_norm",
-        "inputs": ["concat1"],
-        "shape": [13, 13, 8],
-        "size": 5,
-        "k": 1.0,
-        "alpha": 4e-5,
-        "beta": 0.75,
-    },
-    {"name": "flatten", "op": "flatten", "inputs": ["spatial1"], "shape": [1352]},
-    {"name": "fc7", "op": "dense", "inputs": ["flatten"], "shape": [16], "kernel": [1352, 16]},
-    {"name": "fc7_relu", "op": "relu", "inputs": ["fc7"], "shape": [16]},
-    {"name": "fc7_dropout", "op": "dropout", "inputs": ["fc7_relu"], "shape": [16], "keep": 0.5},
-    {"name": "fc8", "op": "dense", "inputs": ["fc7_dropout"], "shape": [NUM_CLASSES], "kernel": [16, NUM_CLASSES]},
-]
-
-
-def random_weights(network: list[dict], seed: int = 0) -> dict[str, np.ndarray]:
-    """Draw weights that keep signals at their size."""
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for layer in network:
-        if "kernel" in layer:
-            shape = layer["kernel"]
-            scale = (2 / np.prod(shape[:-1])) ** 0.5
-            weights[f"{layer['name']}/kernel"] = rng.normal(0, scale, shape).astype(np.float32)
-            weights[f"{layer['name']}/bias"] = rng.normal(0, 0.1, shape[-1:]).astype(np.float32)
-    return weights
 
 
 def photograph(rng: np.random.Generator, label: int) -> bytes:
@@ -101,36 +35,43 @@ def _publish(base: Path, contents: dict[str, bytes]) -> dict[str, manifest.FileE
     return {name: manifest.file_entry(base / name) for name in contents}
 
 
-def make_dataset(folder: Path) -> Manifest:
-    """Write three test shards of 9, 8 and 6 photographs; training and validation are only counted."""
-    rng = np.random.default_rng(1)
-    labels = rng.integers(0, NUM_CLASSES, NUM_IMAGES).tolist()
+def _write_split(
+    split: str, labels: list[int], sizes: tuple[int, ...], rng: np.random.Generator
+) -> tuple[dict[str, bytes], list[dict]]:
+    """Write the photographs of a split in shards of the given sizes."""
     contents, shards, first = {}, [], 0
-    for index, size in enumerate(SHARDS):
-        name = records.shard_name("test", index, len(SHARDS))
+    for index, size in enumerate(sizes):
+        examples = [
+            {
+                "image/encoded": photograph(rng, labels[i]),
+                "image/filename": f"ILSVRC2010_{split}_{i + 1:08d}.JPEG".encode(),
+                "image/class/synset": f"n{labels[i]:08d}".encode(),
+                "image/class/label": labels[i],
+                "image/height": 256,
+                "image/width": 256,
+            }
+            for i in range(first, first + size)
+        ]
+        name = records.shard_name(split, index, len(sizes))
         with io.BytesIO() as file:
-            records.write_records(
-                file,
-                [
-                    records.encode_example(
-                        {
-                            "image/encoded": photograph(rng, labels[i]),
-                            "image/filename": f"ILSVRC2010_test_{i + 1:08d}.JPEG".encode(),
-                            "image/class/synset": f"n{labels[i]:08d}".encode(),
-                            "image/class/label": labels[i],
-                            "image/height": 256,
-                            "image/width": 256,
-                        }
-                    )
-                    for i in range(first, first + size)
-                ],
-            )
+            records.write_records(file, map(records.encode_example, examples))
             contents[name] = file.getvalue()
         shards.append({"name": name, "num_examples": size})
         first += size
+    return contents, shards
+
+
+def make_dataset(folder: Path) -> Manifest:
+    """Write three test shards of 9, 8 and 6 photographs and two of training, three a class; no validation."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, NUM_CLASSES, NUM_IMAGES).tolist()
+    contents, shards = _write_split("test", labels, SHARDS, rng)
+    train_labels = rng.permutation(np.arange(NUM_CLASSES).repeat(NUM_TRAIN)).tolist()
+    train_contents, train_shards = _write_split("train", train_labels, (10, 8), rng)
+    contents |= train_contents
     none = dict.fromkeys(("num_examples", "num_devkit", "used", "repaired", "quarantined", "excluded"), 0)
     test = {**none, "num_examples": NUM_IMAGES, "num_devkit": NUM_IMAGES + 1, "used": NUM_IMAGES, "quarantined": 1}
-    train = {**none, "num_examples": 120, "num_devkit": 120, "used": 120}
+    train = {**none} | dict.fromkeys(("num_examples", "num_devkit", "used"), len(train_labels))
     words = ("crane, machine", "kite", "crane, bird", "rose & thorn <red>", "coal", "snow")
     result = Manifest(
         kind="dataset",
@@ -143,14 +84,14 @@ def make_dataset(folder: Path) -> Manifest:
                     "ilsvrc_id": i + 1,
                     "wnid": f"n{i:08d}",
                     "words": words[i],
-                    "num_train": 20,
+                    "num_train": NUM_TRAIN,
                     "num_validation": 0,
                     "num_test": labels.count(i),
                 }
                 for i in range(NUM_CLASSES)
             ],
             "splits": {
-                "train": {"shards": [], **train},
+                "train": {"shards": train_shards, **train},
                 "validation": {"shards": [], **none},
                 "test": {"shards": shards, **test},
             },
@@ -178,8 +119,8 @@ def make_statistics(folder: Path, dataset: Manifest) -> Manifest:
         files=_publish(folder / "statistics", {"mean_image.npy": content}),
         content={
             "dataset_digest": dataset.digest,
-            "num_images": 120,
-            "num_pixels": 120 * 65536,
+            "num_images": NUM_TRAIN * NUM_CLASSES,
+            "num_pixels": NUM_TRAIN * NUM_CLASSES * 65536,
             "mean_rgb": [120.0, 115.0, 110.0],
             "rgb_covariance": np.diag([100.0, 400.0, 900.0]).tolist(),
             "eigenvalues": [100.0, 400.0, 900.0],
@@ -191,17 +132,26 @@ def make_statistics(folder: Path, dataset: Manifest) -> Manifest:
     return result
 
 
-def make_model(folder: Path, dataset: Manifest, statistics: Manifest, weights: dict[str, np.ndarray]) -> Manifest:
-    """Write weights and an invented history of five epochs."""
+def make_model(
+    folder: Path,
+    dataset: Manifest,
+    statistics: Manifest,
+    network: list[dict] = NETWORK,
+    seed: int = 0,
+    recipe_name: str = "smoke",
+) -> Manifest:
+    """Write random weights and an invented history of five epochs."""
+    mean_image = np.load(statistics.stage("mean_image.npy"))
+    weights = {**random_weights(network, seed), "mean_image": mean_image}
     history = [
         {
             "epoch": e,
             "step": 4 * e,
             "learning_rate": 0.01 if e < 4 else 0.001,
-            "train_loss": 1.8 / e,
+            "train_loss": (1.8 + 0.1 * seed) / e,
             "train_top1_error": 0.8 / e,
             "validation_loss": 1.9 / e,
-            "validation_top1_error": 0.7 / e,
+            "validation_top1_error": (0.7 + 0.05 * seed) / e,
             "validation_top5_error": 0.1 / e,
         }
         for e in range(1, 6)
@@ -213,14 +163,19 @@ def make_model(folder: Path, dataset: Manifest, statistics: Manifest, weights: d
         base_uri=str(base),
         files=_publish(base, {"weights.safetensors": save(weights), "history.jsonl": lines}),
         content={
-            "recipe_name": "smoke",
-            "recipe": {"name": "smoke", "num_epochs": 5, "momentum": 0.9, "phases": [{"first_epoch": 1, "rate": 0.01}]},
-            "network": NETWORK,
+            "recipe_name": recipe_name,
+            "recipe": {
+                "name": recipe_name,
+                "num_epochs": 5,
+                "momentum": 0.9,
+                "phases": [{"first_epoch": 1, "rate": 0.01}],
+            },
+            "network": network,
             "num_parameters": sum(int(np.prod(w.shape)) for n, w in weights.items() if n != "mean_image"),
             "classes": dataset.content["classes"],
             "dataset_digest": dataset.digest,
             "statistics_digest": statistics.digest,
-            "seed": 0,
+            "seed": seed,
             "num_epochs": 5,
             "num_steps": 20,
         },
@@ -238,13 +193,25 @@ def make_all(folder: Path) -> dict[str, str]:
     """
     dataset = make_dataset(folder)
     statistics = make_statistics(folder, dataset)
-    mean_image = np.load(statistics.stage("mean_image.npy"))
-    model = make_model(folder, dataset, statistics, {**random_weights(NETWORK), "mean_image": mean_image})
+    model = make_model(folder, dataset, statistics)
     return {
         "dataset": str(folder / "dataset.json"),
         "statistics": str(folder / "statistics.json"),
         "model": model.base_uri + ".json",
     }
+
+
+def make_networks(folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Write all that `make_all` writes, and two more networks, one of them of another recipe and geometry.
+
+    Returns:
+        What `make_all` returns, and the paths of the three models, sorted by recipe and seed.
+    """
+    artifacts = make_all(folder)
+    dataset, statistics = (manifest.load(artifacts[name], name) for name in ("dataset", "statistics"))
+    second = make_model(folder, dataset, statistics, seed=1)
+    other = make_model(folder, dataset, statistics, network=ONE_TOWER, seed=0, recipe_name="smoke+one-tower")
+    return artifacts, (artifacts["model"], second.base_uri + ".json", other.base_uri + ".json")
 
 
 OUTPUTS = {
@@ -259,4 +226,5 @@ OUTPUTS = {
 def configure(artifacts: dict[str, str], folder: Path, **changes) -> Evaluate:
     """Fill in a contract whose root and outputs are in `folder`."""
     outputs = {name: str(folder / file) for name, file in OUTPUTS.items()}
-    return Evaluate(**{**artifacts, **outputs, "root_uri": str(folder / "root"), "batch_size": 4, **changes})
+    inputs = {name: path for name, path in artifacts.items() if name != "model"} | {"models": (artifacts["model"],)}
+    return Evaluate(**{**inputs, **outputs, "root_uri": str(folder / "root"), "batch_size": 4, **changes})

@@ -10,7 +10,7 @@ from components.shared.errors import AlexNetError
 from pipeline import images
 from pipeline.cache import code_digest
 
-CPU_STAGES = ("sample", "ingest", "statistics", "train", "evaluate")
+CPU_STAGES = ("sample", "ingest", "statistics", "train", "evaluate", "outcome")
 
 
 @functools.cache

@@ -83,7 +83,7 @@ def test_the_lines_of_the_readme_work_one_after_another(tmp_path):
         "sample": ("--classes", "4", "--images-per-class", "24"),
         "train": ("--recipe", "smoke", "--num-epochs", "1"),
     }
-    for stage in ("sample", "ingest", "statistics", "train", "evaluate"):
+    for stage in ("sample", "ingest", "statistics", "train", "evaluate", "outcome"):
         need(stage)
         line = readme_line(stage, tmp_path, *extra.get(stage, ()))
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)

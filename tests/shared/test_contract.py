@@ -15,11 +15,12 @@ from google.protobuf import json_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.shared import contract
+from components.shared import contract, executor
 from components.shared.errors import UsageError
+from components.shared.field import JSON_TYPES
 
 PROJECT_DIR = Path(__file__).parents[2]
-COMPONENTS = ["sample", "ingest", "statistics", "train", "evaluate"]
+COMPONENTS = ["sample", "ingest", "statistics", "train", "evaluate", "outcome"]
 HEAVY = {"tensorflow", "keras", "apache_beam", "numpy", "cv2", "PIL", "scipy", "matplotlib", "kfp", "jax"}
 
 
@@ -40,12 +41,22 @@ def values_of(field: contract.Field, flags: set[str]) -> st.SearchStrategy[Any]:
         return st.integers(low, None if field.maximum is None else int(field.maximum))
     if field.type is float:
         return st.floats(field.minimum, field.maximum, allow_nan=False)
+    if field.type in JSON_TYPES:
+        texts = st.text(max_size=5)
+        leaves = st.none() | st.booleans() | st.integers() | texts
+        plain = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=5)
+        return st.lists(plain) if JSON_TYPES[field.type] is list else st.dictionaries(texts, plain)
     taken = {*flags, "--"}  # argparse drops a lone --
+    if field.is_list:
+        paths = st.lists(st.text(min_size=1).filter(lambda text: "," not in text), min_size=1)
+        return paths.map(tuple).filter(lambda paths: field.render(paths) not in taken)
     return st.text().filter(lambda text: text not in taken) | st.sampled_from(["", "--x=1", "-v", "a b", "ä/ß"])
 
 
 def required_words(declared: type[contract.Contract]) -> list[str]:
-    return [word for f in contract.fields(declared) if f.required for word in (f.flag, "somewhere")]
+    empty = {dict: "{}", list: "[]"}
+    required = [f for f in contract.fields(declared) if f.required]
+    return [word for f in required for word in (f.flag, empty.get(JSON_TYPES.get(f.type), "somewhere"))]
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
@@ -104,8 +115,14 @@ def test_missing_flags(capsys: pytest.CaptureFixture) -> None:
         ("train", "--recipe", "smoke+vgg", "expected after smoke, each once, any of +no-lrn"),
         ("train", "--recipe", "smoke+tanh+tanh", "each once"),
         ("evaluate", "--gpus", "2", "expected at most 1, got 2"),
+        ("evaluate", "--models", "a,,b", "expected paths with commas between them"),
+        ("evaluate", "--models", "", "expected paths with commas between them"),
         ("ingest", "--jpeg-quality", "101", "expected at most 100"),
+        ("outcome", "--status", "FAILED", "expected JSON, got 'FAILED'"),
+        ("outcome", "--status", "[]", "expected a JSON object, got '[]'"),
+        ("outcome", "--seeds", "{}", "expected a JSON list, got '{}'"),
         ("ingest", "--executor-input", "{", "expected a JSON object"),
+        ("ingest", "--executor-input", "[]", "expected a JSON object"),
     ],
 )
 def test_wrong_values(component: str, flag: str, text: str, message: str) -> None:
@@ -193,7 +210,7 @@ def test_executor_output_as_kubeflow_reads_it(tmp_path: Path) -> None:
     output_file = tmp_path / "not" / "yet" / "executor_output.json"
     executor_input = json.loads(json.dumps(EXECUTOR_INPUT))
     executor_input["outputs"]["outputFile"] = str(output_file)
-    contract.write_executor_output(executor_input, {"metrics": {"top1_error": 0.375, "note": "ä"}})
+    executor.write_output(executor_input, {"metrics": {"top1_error": 0.375, "note": "ä"}})
     written = json.loads(output_file.read_text())
     (metrics,) = written["artifacts"]["metrics"]["artifacts"]
     assert metrics["uri"] == "gs://bucket/run/metrics"
@@ -202,13 +219,38 @@ def test_executor_output_as_kubeflow_reads_it(tmp_path: Path) -> None:
     message = json_format.ParseDict(written, pipeline_spec_pb2.ExecutorOutput())  # refuses unknown fields
     assert message.artifacts["metrics"].artifacts[0].metadata["top1_error"] == 0.375
     with pytest.raises(ValueError, match="JSON compliant"):
-        contract.write_executor_output(executor_input, {"metrics": {"top1_error": float("nan")}})
+        executor.write_output(executor_input, {"metrics": {"top1_error": float("nan")}})
+
+
+LISTED = [
+    {"name": "7", "uri": "gs://bucket/run/a/model", "metadata": {"display_name": "model"}},
+    {"name": "8", "uri": "s3://bucket/run/b/model"},
+    {"name": "9", "uri": "minio://bucket/run/c/model"},
+    {"name": "10", "uri": "/data/d,e/model.json"},
+    {"name": "11", "uri": "gs://bucket/run/f/model", "customPath": "/custom/model"},
+]
+
+
+def test_a_list_of_artifacts_comes_from_the_executor_input() -> None:
+    evaluate = contract_of("evaluate")
+    words = [*required_words(evaluate), "--models", "{{$.inputs.artifacts['models']}}"]  # as the launcher leaves it
+    given = json.dumps({"inputs": {"artifacts": {"models": {"artifacts": LISTED}}}, "outputs": {}})
+    config, _ = contract.parse(evaluate, [*words, "--executor-input", given])
+    assert config.models == (
+        "/gcs/bucket/run/a/model",
+        "/s3/bucket/run/b/model",
+        "/minio/bucket/run/c/model",
+        "/data/d,e/model.json",
+        "/custom/model",
+    )
+    config, _ = contract.parse(evaluate, [*words[:-1], "a b,c", "--executor-input", '{"inputs": {}}'])
+    assert config.models == ("a b", "c")
 
 
 def test_without_kubeflow_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    contract.write_executor_output({}, {"metrics": {"a": 1}})
-    contract.write_executor_output(EXECUTOR_INPUT, {"metrics": {"a": 1}})
+    executor.write_output({}, {"metrics": {"a": 1}})
+    executor.write_output(EXECUTOR_INPUT, {"metrics": {"a": 1}})
     assert list(tmp_path.iterdir()) == []
 
 

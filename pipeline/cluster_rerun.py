@@ -1,0 +1,161 @@
+"""The record of a task that ran on a cluster, in the form of a task.json, so that it runs again on this machine.
+
+It comes from the server, which keeps the workflow of every run, or from what the step itself left under its root
+(`components/shared/task_record.py`), for which no server is needed. Inputs are small manifests and are downloaded;
+the bytes that they name stay where they are.
+"""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.shared import storage
+from components.shared.errors import AlexNetError, UsageError
+from pipeline import images, ir, runs
+from pipeline.argo import LOGS, Artifact
+from pipeline.cache import Input, Output, describe
+from pipeline.client import Client
+from pipeline.ir import Task
+from pipeline.parameters import typed
+
+ADDED = ("display_name", "store_session_info")  # to the metadata of inputs, by Kubeflow
+
+
+def _download(uri: str, path: Path, metadata: dict[str, Any]) -> Output:
+    with storage.open_read(runs.readable(uri)) as source, storage.create(str(path)) as target:
+        shutil.copyfileobj(source, target)
+    return describe(path, {k: v for k, v in metadata.items() if k not in ADDED})
+
+
+def _inputs(executor_input: dict[str, Any], task: Task, folder: Path) -> dict[str, Input]:
+    inputs: dict[str, Input] = {}
+    for name, entry in executor_input.get("inputs", {}).get("artifacts", {}).items():
+        found = [
+            _download(artifact["uri"], folder / "inputs" / f"{name}-{index}.json", artifact.get("metadata", {}))
+            for index, artifact in enumerate(entry["artifacts"])
+        ]
+        inputs[name] = found if name in task.lists else found[0]
+    return inputs
+
+
+def _outputs(artifacts: list[Artifact], folder: Path) -> dict[str, Output]:
+    """Fetch what the task made, to compare with; what is not there (any more) is left out."""
+    outputs = {}
+    for artifact in artifacts:
+        try:
+            outputs[artifact.name] = _download(artifact.uri, folder / "outputs" / artifact.name, artifact.metadata)
+        except AlexNetError:
+            continue
+    return outputs
+
+
+def image_id(reference: str) -> str:
+    """Return the id of an image, pulled if it is not here.
+
+    Raises:
+        AlexNetError: it can be had nowhere.
+    """
+    from docker.errors import ImageNotFound
+
+    engine = images.client()
+    with images.engine_errors(reference):
+        try:
+            return str(engine.images.get(reference).id)
+        except ImageNotFound:
+            return str(engine.images.pull(reference).id)
+
+
+def _record(
+    run_id: str, task: Task, executor_input: dict[str, Any], artifacts: list[Artifact], home: Path, name: str
+) -> dict[str, Any]:
+    """Build the record that `rerun.prepare` takes; `code` is left to the caller."""
+    folder = home / "cluster" / run_id / name
+    values = executor_input.get("inputs", {}).get("parameterValues", {})
+    return {
+        "run_id": run_id,
+        "task": asdict(task),
+        "code": "",
+        "parameters": task.defaults | {n: typed(task.types[n], value) for n, value in values.items()},
+        "inputs": _inputs(executor_input, task, folder),
+        "outputs": _outputs(artifacts, folder),
+    }
+
+
+def from_server(client: Client, run: str, name: str, home: Path) -> dict[str, Any]:
+    """Ask a server for a task of a run.
+
+    Args:
+        client: the server.
+        run: id of the run, or the address of its page.
+        name: of the task.
+        home: local folder for its inputs.
+
+    Raises:
+        UsageError: there is no such run or task, or the server does not say what the task was given.
+    """
+    view = runs.remote(client, run)
+    found = view.task(name)
+    record = found.record
+    if found.state == "cached":
+        raise UsageError(
+            f"run {view.run_id}, task {name}: nothing ran, the cache had it. Rerun it in the run that made it"
+        )
+    if not record or not record["container"] or not record["component"]:
+        raise UsageError(
+            f"run {view.run_id}, task {name}: the server does not say what it was given (no v1beta1 API, or its driver "
+            "failed). Pass the --root of the run instead of --endpoint: the step left a record there"
+        )
+    component, container = record["component"], record["container"]
+    inputs, outputs = component.get("inputDefinitions", {}), component.get("outputDefinitions", {})
+    parameters = inputs.get("parameters", {})
+    types = {n: entry["parameterType"] for n, entry in parameters.items()}
+    task = Task(
+        name=name,
+        component=container["command"][-1].removeprefix("components."),
+        image=record["image"],
+        command=container["command"],
+        args=container["args"],
+        enable_cache=False,
+        parameters={},
+        defaults={n: typed(types[n], e["defaultValue"]) for n, e in parameters.items() if "defaultValue" in e},
+        types=types,
+        artifacts={},
+        outputs={n: e["artifactType"]["schemaTitle"] for n, e in outputs.get("artifacts", {}).items()},
+        lists=[n for n, e in inputs.get("artifacts", {}).items() if e.get("isArtifactList")],
+    )
+    made = found.artifacts if found.state == "succeeded" else []
+    return _record(view.run_id, task, record["executor_input"], made, home, name)
+
+
+def from_root(root_uri: str, run: str, name: str, home: Path) -> dict[str, Any]:
+    """Look under a root for what a task of a run left there.
+
+    Args:
+        root_uri: the run's root.
+        run: id of the run.
+        name: of the task.
+        home: local folder for its inputs.
+
+    Raises:
+        UsageError: there is no record of such a task.
+    """
+    place = storage.join(root_uri, "tasks", run)
+    found = [entry.name for entry in storage.list_files(place)]
+    mine = [json.loads(storage.read_bytes(storage.join(place, n))) for n in found if n.partition("/")[0] == name]
+    if not mine:
+        known = ", ".join(sorted({n.partition("/")[0] for n in found})) or "none"
+        raise UsageError(f"run {run}, task {name}: no record under {place}; tasks with one: {known}")
+    last = max(mine, key=lambda record: record["started"])
+    pipeline = ir.load()
+    tasks = [*pipeline.tasks, *([pipeline.exit_task] if pipeline.exit_task else [])]
+    task = next((task for task in tasks if task.component == last["component"]), None)
+    if not task:
+        raise UsageError(f"run {run}, task {name}: pipeline.yaml has no component {last['component']}")
+    artifacts = [
+        Artifact(name, output, entry["artifacts"][0]["uri"], entry["artifacts"][0]["type"]["schemaTitle"], {})
+        for output, entry in last["executor_input"].get("outputs", {}).get("artifacts", {}).items()
+        if output != LOGS
+    ]
+    return _record(run, task, last["executor_input"], artifacts, home, name)
