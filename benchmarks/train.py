@@ -10,12 +10,13 @@ what else runs on the machine changes it little.
 """
 
 import os
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from statistics import median
+from time import process_time
 
 import numpy as np
 
@@ -124,9 +125,9 @@ def processor_seconds(variants: dict[str, Callable[[], object]], rounds: int) ->
     times: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds + 1):
         for name, call in variants.items():
-            start = time.process_time()
+            start = process_time()
             call()
-            times[name].append(time.process_time() - start)
+            times[name].append(process_time() - start)
     return {name: found[1:] for name, found in times.items()}
 
 
@@ -153,13 +154,13 @@ def measure_input(dataset_path: str, statistics_path: str, rounds: int) -> None:
         "reshuffled": lambda: sum(1 for _ in iterate(shuffled, 0, num_steps)),
     }
     seconds = processor_seconds(variants, rounds)
-    bare_rate = num_images / statistics.median(seconds["bare"])
+    bare_rate = num_images / median(seconds["bare"])
     print(f"bare decoding: {bare_rate:.0f} images in a second of one core")
     for name in ("stored order", "reshuffled"):
         ratios = sorted(b / ours for b, ours in zip(seconds["bare"], seconds[name], strict=True))
-        rate = num_images / statistics.median(seconds[name])
+        rate = num_images / median(seconds[name])
         print(
-            f"input, {name}: {rate:.0f}, {statistics.median(ratios):.2f} of bare decoding "
+            f"input, {name}: {rate:.0f}, {median(ratios):.2f} of bare decoding "
             f"({ratios[0]:.2f} to {ratios[-1]:.2f} in {rounds} rounds); "
             f"a GPU of {FAST_GPU:,} images/s needs {FAST_GPU / rate:.1f} such cores"
         )

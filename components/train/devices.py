@@ -21,17 +21,17 @@ def _read(path: str) -> list[str]:
         return []
 
 
-def describe(gpus: list[tf.config.PhysicalDevice]) -> dict[str, Any]:
+def describe(gpus: list[tf.config.PhysicalDevice], precision: str) -> dict[str, Any]:
     """Say what a run computes with.
 
     Args:
         gpus: the GPUs in use; none: the CPU.
+        precision: of the layers.
 
     Returns:
         Device, threads on a CPU or driver, CUDA and cuDNN on a GPU, precision, and versions: strings and numbers.
     """
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__}
-    precision = keras.config.dtype_policy().name
     if not gpus:
         models = [line.partition(":")[2].strip() for line in _read(CPU_FILE) if line.startswith("model name")]
         device = models[0] if models else "CPU of an unknown model"
@@ -50,8 +50,13 @@ def describe(gpus: list[tf.config.PhysicalDevice]) -> dict[str, Any]:
     }
 
 
-def use(gpus: int, log: runlog.RunLog) -> dict[str, Any]:
+def use(gpus: int, precision: str, log: runlog.RunLog) -> dict[str, Any]:
     """Make exactly the GPUs that were asked for visible, and log what the run computes with.
+
+    Args:
+        gpus: how many; 0: the CPU only.
+        precision: of the layers, for the log.
+        log: for one line.
 
     Returns:
         What `describe` says.
@@ -68,6 +73,6 @@ def use(gpus: int, log: runlog.RunLog) -> dict[str, Any]:
         )
     if len(found) > gpus:
         tf.config.set_visible_devices(found[:gpus], "GPU")
-    described = describe(found[:gpus])
+    described = describe(found[:gpus], precision)
     log.info("devices", gpus=gpus, **described)
     return described

@@ -103,7 +103,7 @@ def test_a_trace_survives_a_checkpoint():
 
 def test_the_log_says_what_the_run_computes_with():
     written = io.StringIO()
-    devices.use(0, runlog.RunLog("train", written))
+    devices.use(0, "float32", runlog.RunLog("train", written))
     line = json.loads(written.getvalue())
     assert line["message"] == "devices"
     assert line["precision"] == "float32"
