@@ -108,7 +108,7 @@ def main() -> None:
     gflop = gflop_per_image(network.build(ALEXNET_2012, 1000))
     for precision, _, peak in (word.partition(":") for word in sys.argv[3:]):
         variants = {"ours": our_steps(batch_size, precision)}
-        if step := torch_step(batch_size, precision, "compile", str(STEPS)):
+        if step := torch_step(str(batch_size), precision, "compile", str(STEPS)):
             variants["PyTorch"] = step
         seconds = shortest(variants, rounds)
         for name, found in seconds.items():

@@ -34,7 +34,7 @@ def test_layers_are_bfloat16_and_what_is_kept_is_float32():
 
 
 def test_normalisation_is_as_exact_as_its_input():
-    """Sums of squares in bfloat16 would be wrong by up to 2^-8 of themselves; here only input and output are rounded."""
+    """Sums of squares in bfloat16 would be off by up to 2^-8; here only input and output are rounded."""
     x = tf.constant(np.random.default_rng(0).normal(0, 200, (2, 55, 55, 4)), tf.bfloat16)
     strong = tiny(precision="bfloat16", lrn_alpha=2e-2, spatial_norm_alpha=4e-2)
     layers = {layer["name"]: layer for layer in network.build(strong, NUM_CLASSES)}

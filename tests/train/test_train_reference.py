@@ -17,7 +17,7 @@ from components.train.step import cross_entropy, make_train_step
 from components.train.switches import named
 
 NUM_CLASSES, BATCH, UNITS = 3, 4, 16
-FILTERS = (12, 12, 8, 8, 8)
+FILTERS = (12, 12, 8, 8, 8, 8)
 TOLERANCE = 1e-4
 CLEAR = 2e-6
 MEAN = np.full((224, 224, 3), 120, np.float32)
@@ -31,14 +31,14 @@ def small(name):
         recipe,
         convs=tuple(
             replace(conv, filters=filters, weight_std=std)
-            for conv, filters, std in zip(recipe.convs, FILTERS, stds, strict=True)
+            for conv, filters, std in zip(recipe.convs, FILTERS, stds, strict=False)
         ),
         denses=tuple(replace(dense, units=UNITS, weight_std=0.1) for dense in recipe.denses),
     )
 
 
 NETS = {name: small(name) for name in ("alexnet-2012", "alexnet-2012-paper", "smoke")}
-NETS |= {name: small(name) for name in ("smoke+plain-pool+tanh", "smoke+one-tower+no-dropout+drop-conv4")}
+NETS |= {name: small(name) for name in ("smoke+plain-pool+conv6+tanh", "smoke+one-tower+no-dropout+drop-conv4")}
 # With a hundred times the alpha, a wrong window or power is an error of per cents.
 NETS["strong norms"] = replace(NETS["alexnet-2012"], lrn_alpha=2e-3, spatial_norm_alpha=4e-3)
 
