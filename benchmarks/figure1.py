@@ -54,7 +54,7 @@ class Cifar:
 # Source: the paper, section 3.1, names "a four-layer convolutional network" and no more. This is the one of the
 # original code's examples with four layers that learn, layers-19pct.cfg, without its weight decay and its rate.
 # Command: python -m benchmarks.figure1 CIFAR_DIR OUT_DIR
-# Cost: 89,578 parameters, 12.3 million multiply-accumulates an image forward; 17 s of one core an epoch, some 60 epochs.
+# Cost: 89,578 parameters, 12.3 million multiply-accumulates an image forward; 17 s of a core an epoch, some 60 epochs.
 # Expected: the paper's curves pass 25 % after about 6 epochs (ReLU) and 36 (tanh), read off its figure.
 RELU = Cifar(nonlinearity="relu", learning_rate=0.001, max_epochs=40)
 TANH = replace(RELU, nonlinearity="tanh")
