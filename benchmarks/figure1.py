@@ -62,7 +62,7 @@ TANH = replace(RELU, nonlinearity="tanh")
 TARGET_ERROR = 0.25
 PAPER_EPOCHS = {"relu": 6, "tanh": 36}
 # Around the example's 0.001; a sweep runs each this long and takes the lowest training error.
-SWEEP_RATES = (0.0005, 0.001, 0.002, 0.004, 0.008)
+SWEEP_RATES = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 SWEEP_EPOCHS = 2
 REPORTED_ERRORS = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25)
 
