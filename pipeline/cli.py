@@ -8,11 +8,11 @@ from typing import NoReturn
 
 from components.shared import storage
 from components.shared.errors import AlexNetError, StorageError
-from pipeline import cli_build, cli_doctor, cli_rerun, cli_run, cli_runs, cli_submit
+from pipeline import cli_build, cli_doctor, cli_gc, cli_rerun, cli_run, cli_runs, cli_submit
 from pipeline.cli_run import CANCELLED
 
 # Each has register(commands): it adds a parser whose default `action` takes the arguments and returns the exit code.
-COMMANDS = (cli_run, cli_submit, cli_runs, cli_rerun, cli_doctor, cli_build)
+COMMANDS = (cli_run, cli_submit, cli_runs, cli_rerun, cli_doctor, cli_build, cli_gc)
 
 
 def _become(module: str, arguments: list[str]) -> NoReturn:

@@ -24,10 +24,30 @@ from pipeline.ir import Task
 GRACE_SECONDS = 60
 # What storage needs to know, and what the last bits of numbers depend on.
 PASSED_ON = (
+    "ALEXNET_CACHE_GB",
+    "ALEXNET_STORAGE_TIMEOUT",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_CA_BUNDLE",
+    "AWS_CONFIG_FILE",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SHARED_CREDENTIALS_FILE",
     "GOOGLE_APPLICATION_CREDENTIALS",
     "STORAGE_EMULATOR_HOST",
     "OPENBLAS_CORETYPE",
     "TF_ENABLE_ONEDNN_OPTS",
+)
+# Those of them that name a file, which a container must see too.
+CREDENTIAL_FILES = (
+    "AWS_CA_BUNDLE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "GOOGLE_APPLICATION_CREDENTIALS",
 )
 SOURCE_DIR = Path(__file__).parents[1]
 
@@ -127,8 +147,8 @@ class DockerEngine:
         self._network = network
         self._user = f"{os.getuid()}:{os.getgid()}"
         self._environment = {"ALEXNET_LOG": "json"} | {n: os.environ[n] for n in PASSED_ON if n in os.environ}
-        key = self._environment.get("GOOGLE_APPLICATION_CREDENTIALS")
-        self._mounts = ({Path(key): False} if key else {}) | mounts
+        keys = [Path(self._environment[name]) for name in CREDENTIAL_FILES if name in self._environment]
+        self._mounts = dict.fromkeys(keys, False) | mounts
 
     def identity(self, task: Task) -> str:
         from docker.errors import ImageNotFound

@@ -1,5 +1,7 @@
+import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -7,6 +9,8 @@ from pathlib import Path
 
 import gcp_storage_emulator.server
 import pytest
+
+from components.shared import backends
 
 PROJECT_DIR = Path(__file__).parents[1]
 SHARED_DATA = PROJECT_DIR.parent / "shared" / "data"
@@ -40,22 +44,55 @@ def sample_release(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def object_store():
+def gs_store():
     """An emulator of Google Cloud Storage on this machine, which the processes of a test see too."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = gcp_storage_emulator.server.create_server("127.0.0.1", port, in_memory=True, default_bucket="alexnet")
     server.start()
-    os.environ["STORAGE_EMULATOR_HOST"] = f"http://127.0.0.1:{port}"
-    yield "gs://alexnet"
-    del os.environ["STORAGE_EMULATOR_HOST"]
+    with settings(STORAGE_EMULATOR_HOST=f"http://127.0.0.1:{port}"):
+        yield "gs://alexnet"
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_store():
+    """moto's S3 on this machine, with a bucket."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+    with settings(AWS_ENDPOINT_URL=endpoint, **keys):
+        boto3.Session().client("s3", region_name="us-east-1").create_bucket(Bucket="alexnet")
+        yield "s3://alexnet"
+    server.stop()
+
+
+@contextlib.contextmanager
+def settings(**variables):
+    """Set environment variables, which storage reads when it first meets a store."""
+    before = dict(os.environ)
+    os.environ |= variables
+    backends.forget()
+    yield
+    os.environ.clear()
+    os.environ |= before
+    backends.forget()
+
+
+@pytest.fixture(params=["gs", "s3"])
+def object_store(request):
+    """A bucket of each kind of object store."""
+    return request.getfixturevalue(f"{request.param}_store")
 
 
 @pytest.fixture
 def bucket(object_store, request):
     """A folder of its own for each test in a bucket."""
-    return f"{object_store}/{request.node.name}"
+    return f"{object_store}/" + re.sub("[^a-zA-Z0-9]+", "-", request.node.name)
 
 
 def alexnet(*arguments, cwd=PROJECT_DIR, **options):

@@ -176,3 +176,5 @@ def test_release_and_root_in_an_object_store_give_the_same_digests(bucket, sampl
         assert manifests[0]["base_uri"].startswith(f"{bucket}/root/")
     again = json.loads(alexnet(*arguments, cwd=tmp_path).stdout)
     assert {record["cached_from"] for record in records(again).values()} == {remote["run_id"]}
+    left = alexnet("gc", "--root", f"{bucket}/root", "--older-than", 0)
+    assert left.stdout == "0 leftovers, 0 bytes: all is well\n"

@@ -46,7 +46,7 @@ def read_batches(dataset: Manifest, split: str, batch_size: int) -> Iterator[Bat
         DataError: a shard is not what the manifest says, a record cannot be read, or a label is not of the dataset.
     """
     entry, num_classes = dataset.content["splits"][split], len(dataset.content["classes"])
-    paths = [str(dataset.stage(shard["name"])) for shard in entry["shards"]]
+    paths = [str(path) for path in dataset.stage_all(shard["name"] for shard in entry["shards"])]
     options = tf.data.Options()
     options.autotune.enabled = False  # on, it stalls for up to the length of the loop when a finite loop ends
     batches = (

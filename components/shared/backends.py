@@ -1,20 +1,26 @@
-"""The kinds of places that `storage` writes to and reads from; nothing else imports this module."""
+"""The kinds of places that `storage` writes to and reads from, and this machine's disks, which are one of them.
+
+Only `storage` and the modules behind it (`s3`, `gcs`, `staging`) import this one.
+"""
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import shutil
+import stat
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from components.shared.errors import StorageError, UsageError
 
 CHUNK_BYTES = 1 << 20
-TIMEOUT_SECONDS = 60
+SCHEMES = ("file", "gs", "s3")
 
 
 @dataclass(frozen=True)
@@ -23,18 +29,52 @@ class Entry:
 
     name: str  # relative to the listed URI, with `/`
     num_bytes: int
-    version: str  # changes whenever the content does: generation, or inode and modification time
+    version: str  # changes whenever the content does: generation, ETag, or inode and modification time
+    modified: float  # seconds since 1970
+
+
+class Sink(Protocol):
+    """Where a download goes: a file, or what looks like one."""
+
+    def write(self, data: bytes, /) -> int: ...
+    def seek(self, offset: int, /) -> int: ...
+    def truncate(self) -> int: ...
 
 
 class Backend(Protocol):
     """What a kind of place can do; `create` is False when the name is taken."""
 
     def exists(self, uri: str) -> bool: ...
-    def list(self, uri: str) -> list[Entry]: ...
-    def open(self, uri: str) -> BinaryIO: ...
+    def entries(self, uri: str) -> list[Entry]: ...
+    def download(self, uri: str, sink: Sink) -> None: ...  # whole, from the start of an empty or rewound sink
     def read_range(self, uri: str, offset: int, num_bytes: int) -> bytes: ...
     def create(self, uri: str, source: Path) -> bool: ...
     def delete(self, uri: str) -> None: ...
+    def list_uploads(self, uri: str) -> list[Entry]: ...  # begun and never finished; `version` is the upload's id
+    def abort_upload(self, uri: str, upload: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class Hasher:
+    """A sink that keeps the sha256 of what is written, and nothing else."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self._digest.update(data)
+        return len(data)
+
+    def seek(self, offset: int) -> int:
+        """Forget everything: a download that is tried again begins again."""
+        self._digest = hashlib.sha256()
+        return offset
+
+    def truncate(self) -> int:
+        return 0
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
 
 
 def explain(error: OSError, place: str = "") -> StorageError:
@@ -73,6 +113,18 @@ def local_path(uri: str) -> Path:
     return Path(unquote(urlsplit(uri).path)) if uri.startswith("file://") else Path(uri)
 
 
+def split_uri(uri: str, *, folder: bool = False) -> tuple[str, str]:
+    """Split the URI of an object into bucket and name; the name of a folder ends in `/`, or is empty."""
+    bucket, _, name = uri.partition("://")[2].partition("/")
+    return bucket, f"{name.strip('/')}/".lstrip("/") if folder else name
+
+
+def file_sha256(path: Path) -> str:
+    """Compute the sha256 of a local file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def make_parent(path: Path) -> None:
     """Make the folder of a file.
 
@@ -91,17 +143,19 @@ class Local:
     def exists(self, uri: str) -> bool:
         return local_path(uri).is_file()
 
-    def list(self, uri: str) -> list[Entry]:
-        base = local_path(uri)
-        return [
-            Entry(p.relative_to(base).as_posix(), s.st_size, f"{s.st_ino}-{s.st_mtime_ns}")
-            for p in base.rglob("*")
-            if p.is_file() and not p.name.startswith(".")
-            for s in [p.stat()]
-        ]
+    def entries(self, uri: str) -> list[Entry]:
+        base, entries = local_path(uri), []
+        for path in base.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # another process may have finished with it
+                found = path.stat()
+                if stat.S_ISREG(found.st_mode):
+                    version = f"{found.st_ino}-{found.st_mtime_ns}"
+                    entries.append(Entry(path.relative_to(base).as_posix(), found.st_size, version, found.st_mtime))
+        return entries
 
-    def open(self, uri: str) -> BinaryIO:
-        return local_path(uri).open("rb")
+    def download(self, uri: str, sink: Sink) -> None:
+        with local_path(uri).open("rb") as file:
+            shutil.copyfileobj(file, sink, CHUNK_BYTES)
 
     def read_range(self, uri: str, offset: int, num_bytes: int) -> bytes:
         with local_path(uri).open("rb", buffering=0) as file:
@@ -135,88 +189,52 @@ class Local:
     def delete(self, uri: str) -> None:
         local_path(uri).unlink(missing_ok=True)
 
+    def list_uploads(self, uri: str) -> list[Entry]:
+        return []  # what a writer leaves here is a hidden file
 
-class Gcs:
-    """Google Cloud Storage with application default credentials; obeys STORAGE_EMULATOR_HOST."""
+    def abort_upload(self, uri: str, upload: str) -> None:
+        """There is none."""
 
-    def __init__(self) -> None:
-        from google.cloud import storage as gcs
-
-        if os.environ.get("STORAGE_EMULATOR_HOST"):
-            from google.auth.credentials import AnonymousCredentials
-
-            self._client = gcs.Client(project="emulator", credentials=AnonymousCredentials())
-        else:
-            self._client = gcs.Client()
-
-    def _blob(self, uri: str) -> Any:
-        parts = urlsplit(uri)
-        return self._client.bucket(parts.netloc).blob(parts.path.lstrip("/"))
-
-    def exists(self, uri: str) -> bool:
-        return self._blob(uri).exists(timeout=TIMEOUT_SECONDS)
-
-    def list(self, uri: str) -> list[Entry]:
-        parts = urlsplit(uri)
-        prefix = parts.path.strip("/") + "/"
-        blobs = self._client.list_blobs(parts.netloc, prefix=prefix, timeout=TIMEOUT_SECONDS)
-        return [Entry(b.name[len(prefix) :], b.size, str(b.generation)) for b in blobs]
-
-    def open(self, uri: str) -> BinaryIO:
-        blob = self._blob(uri)
-        blob.reload(timeout=TIMEOUT_SECONDS)  # a missing object fails here, not at the first read
-        return blob.open("rb", chunk_size=CHUNK_BYTES, timeout=TIMEOUT_SECONDS)
-
-    def read_range(self, uri: str, offset: int, num_bytes: int) -> bytes:
-        from google.api_core.exceptions import RequestRangeNotSatisfiable
-
-        if num_bytes <= 0:
-            return b""
-        try:
-            return self._blob(uri).download_as_bytes(
-                start=offset, end=offset + num_bytes - 1, raw_download=True, checksum=None, timeout=TIMEOUT_SECONDS
-            )
-        except RequestRangeNotSatisfiable:  # it starts behind the end
-            return b""
-
-    def create(self, uri: str, source: Path) -> bool:
-        from google.api_core.exceptions import PreconditionFailed
-
-        if self.exists(uri):  # spares the upload; the precondition holds against whoever comes in between
-            return False
-        try:
-            self._blob(uri).upload_from_filename(
-                str(source), if_generation_match=0, checksum="crc32c", timeout=TIMEOUT_SECONDS
-            )
-        except PreconditionFailed:
-            return False
-        return True
-
-    def delete(self, uri: str) -> None:
-        blob = self._blob(uri)
-        if blob.exists(timeout=TIMEOUT_SECONDS):
-            blob.delete(timeout=TIMEOUT_SECONDS)
+    def close(self) -> None:
+        """There is nothing open."""
 
 
-SCHEMES = {"": Local, "file": Local, "gs": Gcs}
 _backends: dict[str, Backend] = {}
+_making = threading.Lock()
+
+
+def _make(scheme: str, uri: str) -> Backend:
+    if scheme == "gs":
+        from components.shared.gcs import Gcs
+
+        return Gcs(uri)
+    if scheme == "s3":
+        from components.shared.s3 import S3
+
+        return S3(uri)
+    return Local()
 
 
 @contextlib.contextmanager
 def backend_of(uri: str) -> Iterator[Backend]:
-    """Yield the backend of a URI and turn its failures into StorageError."""
-    scheme = urlsplit(uri).scheme if "://" in uri else ""
+    """Yield the backend of a URI and turn the failures of this machine's disks into StorageError.
+
+    Raises:
+        UsageError: the scheme is unknown.
+    """
+    scheme = uri.partition("://")[0] if "://" in uri else "file"
     if scheme not in SCHEMES:
-        raise UsageError(f"{uri}: unknown scheme {scheme!r}. Use a local path, file:// or gs://")
-    try:
+        raise UsageError(f"{uri}: unknown scheme {scheme!r}. Use a local path, file://, gs:// or s3://")
+    with _making:
         if scheme not in _backends:
-            _backends[scheme] = SCHEMES[scheme]()
+            _backends[scheme] = _make(scheme, uri)
+    try:
         yield _backends[scheme]
     except OSError as error:
-        raise explain(error, uri if not error.filename else "") from error
-    except Exception as error:
-        if type(error).__module__.startswith(("google.", "requests.", "urllib3.")):
-            raise StorageError(
-                f"{uri}: {type(error).__name__}: {error}. Check the bucket, the credentials and the network"
-            ) from error
-        raise
+        raise explain(error, uri if is_local(uri) and not error.filename else "") from error
+
+
+def forget() -> None:
+    """Make every backend anew when it is next used, as the environment then says."""
+    while _backends:
+        _backends.popitem()[1].close()

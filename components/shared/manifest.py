@@ -7,6 +7,7 @@ configuration give the same digest anywhere. The TypedDicts below are the conten
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypedDict
@@ -77,7 +78,7 @@ class StatisticsContent(TypedDict):
 
 
 class ModelContent(TypedDict):
-    """Files: weights.safetensors, history.jsonl (one object an epoch)."""
+    """Files: weights.safetensors, history.jsonl (an object an epoch), rates.jsonl (an object a change), losses.npy."""
 
     recipe_name: str
     recipe: dict[str, Any]
@@ -158,8 +159,16 @@ class Manifest:
 
     def stage(self, name: str) -> Path:
         """Bring one of the files to local disk, verified; errors as `storage.stage`."""
-        entry = self.files.get(name, FileEntry(num_bytes=0, sha256=""))
-        return storage.stage(self.uri(name), entry["num_bytes"], entry["sha256"])
+        wanted = self._wanted(name)
+        return storage.stage(wanted.uri, wanted.num_bytes, wanted.sha256)
+
+    def stage_all(self, names: Iterable[str], progress: Callable[[int], None] = lambda _: None) -> list[Path]:
+        """Bring several of the files to local disk, side by side and verified; as `storage.stage_files`."""
+        return storage.stage_files([self._wanted(name) for name in names], progress=progress)
+
+    def _wanted(self, name: str) -> storage.Wanted:
+        entry = self.files.get(name, FileEntry(num_bytes=0, sha256=""))  # `uri` refuses a name that is not there
+        return storage.Wanted(self.uri(name), entry["num_bytes"], entry["sha256"])
 
 
 def publish(data: bytes, base_uri: str, name: str) -> FileEntry:

@@ -1,7 +1,7 @@
-"""Files and objects by URI: with `backends`, the only module that opens artifacts or talks to an object store.
+"""Files and objects by URI: with what it imports, the only module that opens artifacts or talks to an object store.
 
-A URI is a local path, `file:///path` or `gs://bucket/name`. Publishing is create-only: a name is written once,
-whole, and never overwritten; publishing the same bytes again is a success, other bytes an error.
+A URI is a local path, `file:///path`, `gs://bucket/name` or `s3://bucket/name`. Publishing is create-only: a name is
+written once, whole, and never overwritten; publishing the same bytes again is a success, other bytes an error.
 """
 
 import contextlib
@@ -15,10 +15,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from components.shared.backends import CHUNK_BYTES, Entry, backend_of, explain, is_local, local_path, make_parent
-from components.shared.errors import DataError, StorageError
+from components.shared.backends import (
+    Entry,
+    Hasher,
+    backend_of,
+    explain,
+    file_sha256,
+    is_local,
+    local_path,
+    make_parent,
+)
+from components.shared.errors import StorageError
+from components.shared.staging import Wanted, stage, stage_files
 
-__all__ = ["explain", "is_local", "local_path", "make_parent"]  # of backends; the rest is below
+__all__ = [  # of backends and staging; the rest is below
+    "Entry",
+    "Wanted",
+    "explain",
+    "is_local",
+    "local_path",
+    "make_parent",
+    "stage",
+    "stage_files",
+]
 
 
 def absolute(uri: str) -> str:
@@ -43,26 +62,46 @@ def delete(uri: str) -> None:
         backend.delete(uri)
 
 
-def list_files(uri: str) -> list[Entry]:
-    """List the files under a URI, recursively, sorted by name; hidden files are left out."""
+def list_files(uri: str, *, hidden: bool = False) -> list[Entry]:
+    """List the files under a URI, recursively, sorted by name; hidden files are left out unless asked for."""
     with backend_of(uri) as backend:
-        return sorted(backend.list(uri), key=lambda entry: entry.name)
+        entries = sorted(backend.entries(uri), key=lambda entry: entry.name)
+    return [entry for entry in entries if hidden or not entry.name.rpartition("/")[2].startswith(".")]
+
+
+def list_uploads(uri: str) -> list[Entry]:
+    """List the uploads under a URI that were begun and neither finished nor aborted; `version` is their id."""
+    with backend_of(uri) as backend:
+        return backend.list_uploads(uri)
+
+
+def abort_upload(uri: str, upload: str) -> None:
+    """Abort an upload that `list_uploads` named."""
+    with backend_of(uri) as backend:
+        backend.abort_upload(uri, upload)
 
 
 def open_read(uri: str) -> BinaryIO:
-    """Open a file for seekable binary reading.
+    """Open a file for seekable binary reading; one of an object store is fetched whole.
 
     Raises:
         StorageError: the file is not there or cannot be read.
     """
     with backend_of(uri) as backend:
-        return backend.open(uri)
+        if is_local(uri):
+            return local_path(uri).open("rb")
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's to close
+        backend.download(uri, file)
+        file.seek(0)
+        return file
 
 
 def read_bytes(uri: str) -> bytes:
-    """Read a whole file."""
-    with open_read(uri) as file:
-        return file.read()
+    """Read a whole file; errors as `open_read`."""
+    data = io.BytesIO()
+    with backend_of(uri) as backend:
+        backend.download(uri, data)
+    return data.getvalue()
 
 
 def read_range(uri: str, offset: int, num_bytes: int) -> bytes:
@@ -76,12 +115,13 @@ def read_range(uri: str, offset: int, num_bytes: int) -> bytes:
 
 
 def sha256(uri: str) -> str:
-    """Compute the sha256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open_read(uri) as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+    """Compute the sha256 of a file, in hexadecimal; errors as `open_read`."""
+    hasher = Hasher()
+    with backend_of(uri) as backend:
+        if is_local(uri):
+            return file_sha256(local_path(uri))
+        backend.download(uri, hasher)
+    return hasher.hexdigest()
 
 
 def publish_file(source: Path, uri: str) -> str:
@@ -120,7 +160,7 @@ def create(uri: str) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         publish_file(aside, uri)
     except OSError as error:
-        raise explain(error, uri) from error
+        raise explain(error, uri if is_local(uri) else str(aside)) from error
     finally:
         aside.unlink(missing_ok=True)
 
@@ -142,38 +182,6 @@ def write_text(path: Path, text: str) -> None:
         raise explain(error, str(path)) from error
     finally:
         aside.unlink(missing_ok=True)
-
-
-def stage(uri: str, num_bytes: int, digest: str, cache_dir: Path | None = None) -> Path:
-    """Bring a file to local disk and verify it.
-
-    Args:
-        uri: the file; a local one is verified where it lies.
-        num_bytes: expected size.
-        digest: expected sha256, hexadecimal.
-        cache_dir: folder for copies of remote files; the default is under the system's temporary folder.
-
-    Raises:
-        DataError: size or digest differ.
-        StorageError: the file is not there.
-    """
-    if is_local(uri):
-        path = local_path(uri)
-    else:
-        path = (cache_dir or Path(tempfile.gettempdir()) / "alexnet-stage") / digest
-        if not path.is_file():
-            with open_read(uri) as source, create(str(path)) as target:
-                shutil.copyfileobj(source, target, CHUNK_BYTES)
-    if not path.is_file():
-        raise StorageError(f"{uri}: not found. Its manifest promises it; run the step that made it again")
-    found = path.stat().st_size
-    if found != num_bytes:
-        raise DataError(
-            f"{uri}: expected {num_bytes:,} bytes, got {found:,}. The file changed; run the step that made it again"
-        )
-    if sha256(str(path)) != digest:
-        raise DataError(f"{uri}: sha256 differs from the manifest. The file changed; run the step that made it again")
-    return path
 
 
 def fingerprint(uri: str) -> str:

@@ -15,7 +15,7 @@ from components.shared import runlog, storage
 from components.shared.errors import DataError, StorageError
 
 NUM_KEPT = 2
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Arrays = dict[str, np.ndarray]
 

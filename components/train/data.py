@@ -1,28 +1,24 @@
-"""Training and validation batches from TFRecord shards; what a batch holds is a pure function of (seed, epoch, step).
+"""What the training and validation batches hold: a pure function of (seed, epoch, step).
 
-The host reads, decodes and crops uint8 pixels, and draws everything that is random: order, crops, flips, noise and
-dropout masks. Any step can be made without the ones before it, so a run resumes where it stopped, on any devices.
+The host draws everything that is random: order, crops, flips, noise and dropout masks. Any step can be made without
+the ones before it, so a run resumes where it stopped, on any devices.
 Shape suffixes: N images, H height, W width, C channels, U units.
 """
 
 import functools
-import struct
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import math
+from typing import Protocol
 
 import numpy as np
-import tensorflow as tf
 
-from components.shared import records, runlog
-from components.shared.errors import DataError
-from components.shared.manifest import Manifest, ShardEntry, StatisticsContent
+from components.shared import records
+from components.shared.manifest import StatisticsContent
 from components.train.recipe import Recipe
+from components.train.shards import Split
 
 CROP_SIZE = 224
 MAX_OFFSET = records.IMAGE_SIZE - CROP_SIZE  # 32: 33 start positions on each axis
 CENTER = MAX_OFFSET // 2
-PREFETCH_BATCHES = 2
-STAGING_THREADS = 8
 
 # What a draw is for; part of its seed, so that no two draws are the same stream.
 ORDER, AUGMENTATION = 0, 1
@@ -30,104 +26,37 @@ ORDER, AUGMENTATION = 0, 1
 Batch = dict[str, np.ndarray]
 
 
-def record_spans(data: np.ndarray, where: str) -> np.ndarray:
-    """Find the records of a TFRecord file by a scan over their headers.
+class Batches(Protocol):
+    """Makes the batch of any step, images still encoded."""
 
-    Args:
-        data: uint8, the file.
-        where: name of the file, for errors.
+    split: Split
 
-    Returns:
-        int64 [records, 2]: offset and length of each payload, in bytes.
-
-    Raises:
-        DataError: the file ends inside a record.
-    """
-    spans, at = [], 0
-    while at < len(data):
-        length = struct.unpack_from("<Q", data, at)[0] if at + 12 <= len(data) else len(data)
-        if at + 16 + length > len(data):
-            raise DataError(f"{where}, record {len(spans)}: truncated. The shard changed; run ingest again")
-        spans.append((at + 12, length))
-        at += 16 + length
-    return np.array(spans, np.int64).reshape(-1, 2)
-
-
-def jpeg_size(data: bytes) -> tuple[int, int]:
-    """Read height and width from the frame header of a JPEG; (0, 0) when it has none."""
-    at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-        at += 2 + length
-    return 0, 0
-
-
-class Split:
-    """The examples of one split, verified on local disk and read by index.
-
-    Args:
-        dataset: the manifest.
-        split: train, validation or test.
-        log: for the progress of the verification.
-
-    Raises:
-        DataError: a shard is not what the manifest promises, or the split is empty.
-    """
-
-    def __init__(self, dataset: Manifest, split: str, log: runlog.RunLog) -> None:
-        shards: list[ShardEntry] = dataset.content["splits"][split]["shards"]
-        self.num_classes = len(dataset.content["classes"])
-        self.paths = []
-        progress = runlog.Progress(log, len(shards), f"{split} shards")
-        with ThreadPoolExecutor(STAGING_THREADS) as pool:
-            for path in pool.map(lambda shard: dataset.stage(shard["name"]), shards):
-                self.paths.append(path)
-                progress.update(len(self.paths))
-        self._maps = [
-            np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.empty(0, np.uint8) for path in self.paths
-        ]
-        spans = [record_spans(data, str(path)) for data, path in zip(self._maps, self.paths, strict=True)]
-        for shard, found, path in zip(shards, spans, self.paths, strict=True):
-            if len(found) != shard["num_examples"]:
-                raise DataError(
-                    f"{path}: expected {shard['num_examples']} records, got {len(found)}. "
-                    "The manifest and its shards do not belong together; run ingest again"
-                )
-        self._starts = np.cumsum([0, *map(len, spans)])
-        self._spans = np.concatenate([np.empty((0, 2), np.int64), *spans])
-        if not len(self):
-            raise DataError(f"the {split} split of the dataset has no examples. Choose a subset that has some")
-
-    def __len__(self) -> int:
-        return len(self._spans)
-
-    def read(self, index: int) -> tuple[bytes, int]:
-        """Read one example: the JPEG of 256x256 RGB pixels, and the 0-based label.
-
-        Raises:
-            DataError: the record is not an example of this dataset; names shard and record.
-        """
-        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        offset, length = self._spans[index]
-        where = f"{self.paths[shard]}, record {index - self._starts[shard]}"
-        try:
-            features = records.decode_example(self._maps[shard][offset : offset + length].tobytes())
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from error
-        jpeg, label = features["image/encoded"], features["image/class/label"]
-        if not 0 <= label < self.num_classes:
-            raise DataError(f"{where}: expected a label below {self.num_classes}, got {label}. Run ingest again")
-        size = jpeg_size(jpeg)
-        if size != (records.IMAGE_SIZE, records.IMAGE_SIZE):
-            raise DataError(f"{where}: expected a JPEG of 256x256 pixels, got {size[0]}x{size[1]}. Run ingest again")
-        return jpeg, label
+    def indices(self, step: int) -> np.ndarray: ...
+    def read(self, step: int) -> Batch: ...
 
 
 def generator(*key: int) -> np.random.Generator:
     """Make a random generator from whole numbers; the stream of Philox is the same on every platform."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+def bernoulli(rng: np.random.Generator, shape: tuple[int, ...], probability: float) -> np.ndarray:
+    """Draw bool [shape], the same bits as `rng.random(shape, np.float32) < probability` in half of the time.
+
+    NumPy makes such a number of the upper 24 of 32 bits of the stream, so the bits themselves can be compared.
+
+    Args:
+        rng: a generator of `generator`.
+        shape: of the result.
+        probability: above 0, at most 1.
+    """
+    count, bit_generator = math.prod(shape), rng.bit_generator
+    if bit_generator.state["has_uint32"] or count % 2:  # half of a 64-bit number is left from before, or for later
+        words = rng.integers(0, 2**32, count, np.uint32)
+    else:
+        words = bit_generator.random_raw(count // 2).view(np.uint32)
+    largest = (math.ceil(float(np.float32(probability)) * 2**24) << 8) - 1
+    return (words <= np.uint32(largest)).reshape(shape)
 
 
 @functools.lru_cache(maxsize=2)
@@ -215,15 +144,14 @@ class TrainingBatches:
                 rng.standard_normal((num_images, 3)) @ noise_basis(self.recipe, self.statistics, color_noise)
             ).astype(np.float32),
             **{
-                name: rng.random((num_images, units), np.float32) < self.recipe.dropout_keep
+                name: bernoulli(rng, (num_images, units), self.recipe.dropout_keep)
                 for name, units in self.mask_units.items()
             },
         }
 
     def read(self, step: int) -> Batch:
         """Read and draw the batch of a step, images still encoded."""
-        examples = [self.split.read(index) for index in self.indices(step)]
-        return {**_encoded(examples), **self.draw(step, len(examples))}
+        return {**_encoded(self.split, self.indices(step)), **self.draw(step, len(self.indices(step)))}
 
 
 class CenterBatches:
@@ -233,68 +161,15 @@ class CenterBatches:
         self.split, self.batch_size, self.num_examples = split, batch_size, num_examples
         self.num_steps = -(-num_examples // batch_size)
 
+    def indices(self, step: int) -> np.ndarray:
+        """List the examples of a step; the last batch may be smaller."""
+        return np.arange(step * self.batch_size, min((step + 1) * self.batch_size, self.num_examples))
+
     def read(self, step: int) -> Batch:
-        """Read one batch, images still encoded; the last may be smaller."""
-        last = min((step + 1) * self.batch_size, self.num_examples)
-        examples = [self.split.read(index) for index in range(step * self.batch_size, last)]
-        return {**_encoded(examples), "origins": np.full((len(examples), 2), CENTER, np.int32)}
+        """Read one batch, images still encoded."""
+        indices = self.indices(step)
+        return {**_encoded(self.split, indices), "origins": np.full((len(indices), 2), CENTER, np.int32)}
 
 
-def _encoded(examples: list[tuple[bytes, int]]) -> Batch:
-    jpegs, labels = zip(*examples, strict=True)
-    return {"encoded": np.array(jpegs, object), "labels": np.array(labels, np.int32)}
-
-
-def _decode(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Replace the JPEGs by uint8 crops [N, 224, 224, 3]."""
-
-    def crop(encoded: tf.Tensor, origin: tf.Tensor) -> tf.Tensor:
-        window = tf.concat([origin, [CROP_SIZE, CROP_SIZE]], 0)
-        # The default method of TensorFlow darkens images by 0.8 grey levels.
-        return tf.io.decode_and_crop_jpeg(encoded, window, channels=3, dct_method="INTEGER_ACCURATE")
-
-    rest = {name: value for name, value in batch.items() if name not in ("encoded", "origins")}
-    signature = tf.TensorSpec((CROP_SIZE, CROP_SIZE, 3), tf.uint8)
-    crops = tf.map_fn(lambda pair: crop(*pair), (batch["encoded"], batch["origins"]), fn_output_signature=signature)
-    return {"crops": crops, **rest}
-
-
-def iterate(read: Callable[[int], Batch], first_step: int, last_step: int) -> Iterator[dict[str, tf.Tensor]]:
-    """Read, decode and crop the batches of a range of steps, ahead of their use.
-
-    Args:
-        read: makes the encoded batch of a step.
-        first_step: 0-based.
-        last_step: exclusive.
-
-    Raises:
-        DataError: an example is not what it must be.
-    """
-    example = read(first_step)
-    names = list(example)
-    failures: list[DataError] = []
-
-    def call(step: np.ndarray) -> list[np.ndarray]:
-        try:
-            batch = read(int(step))
-        except DataError as error:  # TensorFlow would make another exception of it
-            failures.append(error)
-            raise
-        return [batch[name] for name in names]
-
-    def load(step: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = tf.numpy_function(call, [step], [tf.as_dtype(example[name].dtype) for name in names])
-        for name, value in zip(names, values, strict=True):
-            value.set_shape([None, *example[name].shape[1:]])
-        return _decode(dict(zip(names, values, strict=True)))
-
-    options = tf.data.Options()
-    options.autotune.enabled = False  # it blocks for seconds when a finite loop is left
-    options.deterministic = True
-    dataset = tf.data.Dataset.range(first_step, last_step).map(load, num_parallel_calls=PREFETCH_BATCHES)
-    try:
-        yield from dataset.prefetch(PREFETCH_BATCHES).with_options(options)
-    except tf.errors.OpError as error:
-        if failures:
-            raise failures[0] from error
-        raise DataError(f"a JPEG cannot be decoded: {error.message.splitlines()[0]}. Run ingest again") from error
+def _encoded(split: Split, indices: np.ndarray) -> Batch:
+    return {"encoded": np.array(split.read(indices), object), "labels": split.labels[indices]}

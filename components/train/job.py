@@ -1,6 +1,7 @@
 """Trains a recipe's network on a dataset and publishes weights, history, metrics and a report."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,47 +12,25 @@ import safetensors.numpy
 from components.shared import manifest, runlog, storage
 from components.shared.errors import DataError, UsageError
 from components.shared.manifest import Manifest, ModelContent
+from components.shared.records import IMAGE_SIZE
 from components.train import network, report, switches
 from components.train.contract import Train
 from components.train.recipe import Recipe
 
 with runlog.hold_stderr():
-    import keras
     import tensorflow as tf
 
-    from components.train import towers
-    from components.train.checkpoint import Checkpoints
-    from components.train.data import Split, TrainingBatches
+    from components.train import devices, towers
+    from components.train.checkpoint import Arrays, Checkpoints
+    from components.train.data import TrainingBatches
     from components.train.loop import Run, State, train
     from components.train.model import AlexNet, center_mean
     from components.train.optimizer import PaperSGD
+    from components.train.shards import Split
     from components.train.step import strategy_for
+    from components.train.trace import Logs, json_lines
 
 Metadata = dict[str, dict[str, Any]]
-
-
-def use_devices(gpus: int, log: runlog.RunLog) -> None:
-    """Make exactly the GPUs that were asked for visible.
-
-    Raises:
-        UsageError: there are fewer.
-    """
-    with runlog.hold_stderr():
-        found = tf.config.list_physical_devices("GPU")
-    if gpus > len(found):
-        raise UsageError(
-            f"--gpus: asked for {gpus}, found {len(found)} ({', '.join(gpu.name for gpu in found) or 'none'}). "
-            f"Ask for --gpus {len(found)}, or check the driver and the container's GPU runtime"
-        )
-    if len(found) > gpus:
-        tf.config.set_visible_devices(found[:gpus], "GPU")
-    log.info(
-        "devices",
-        gpus=gpus,
-        cpus=len(tf.config.list_physical_devices("CPU")),
-        tensorflow=tf.__version__,
-        keras=keras.__version__,
-    )
 
 
 def load_inputs(config: Train) -> tuple[Manifest, Manifest]:
@@ -70,6 +49,38 @@ def load_inputs(config: Train) -> tuple[Manifest, Manifest]:
     return dataset, statistics
 
 
+def check_classes(dataset: Manifest, split: Split) -> None:
+    """Refuse to train on classes without images.
+
+    Raises:
+        DataError: there are some; names them.
+    """
+    counts = np.bincount(split.labels, minlength=split.num_classes)
+    empty = [entry for entry, count in zip(dataset.content["classes"], counts, strict=True) if not count]
+    if empty:
+        named = ", ".join(f"{entry['wnid']} (label {entry['label']})" for entry in empty[:5])
+        raise DataError(
+            f"{dataset.base_uri}: expected training images of all {split.num_classes} classes, got none of "
+            f"{len(empty)}: {named}. Choose a --subset of ingest that leaves these classes out, or has images of them"
+        )
+
+
+def load_mean_image(statistics: Manifest) -> np.ndarray:
+    """Load the mean image, float32 [256, 256, 3] of 0..255.
+
+    Raises:
+        DataError: the file holds something else.
+    """
+    mean_image = np.load(statistics.stage("mean_image.npy"), allow_pickle=False)
+    found = (mean_image.dtype.name, mean_image.shape)
+    if found != ("float32", (IMAGE_SIZE, IMAGE_SIZE, 3)) or not np.all((mean_image >= 0) & (mean_image <= 255)):
+        raise DataError(
+            f"{statistics.uri('mean_image.npy')}: expected float32 (256, 256, 3) of 0 to 255, got {found[0]} "
+            f"{found[1]} of {mean_image.min()} to {mean_image.max()}. Run statistics on this dataset again"
+        )
+    return mean_image
+
+
 def run(config: Train) -> Metadata:
     """Train, or adopt what an earlier run with the same inputs and configuration published.
 
@@ -85,7 +96,7 @@ def run(config: Train) -> Metadata:
     if config.parallel == "towers":
         towers.check(recipe, config.gpus)
     storage.check_writable(config.root_uri)
-    use_devices(config.gpus, log)
+    machine = devices.use(config.gpus, getattr(recipe, "precision", "float32"), log)
     dataset, statistics = load_inputs(config)
     num_epochs = config.num_epochs or recipe.num_epochs
     # Devices are no part of the key: draws do not depend on them, and a run may go on with others, shared otherwise.
@@ -97,7 +108,7 @@ def run(config: Train) -> Metadata:
             "dataset": dataset.digest,
             "statistics": statistics.digest,
             "source": manifest.source_digest(
-                __file__, "data", "model", "network", "optimizer", "schedule", "step", "towers"
+                __file__, "data", "loader", "model", "network", "optimizer", "schedule", "shards", "step", "towers"
             ),
         }
     )[:16]
@@ -107,7 +118,7 @@ def run(config: Train) -> Metadata:
         model = manifest.load(finished_uri, "model")
         log.info("this training was done before, nothing to do", uri=base_uri)
     else:
-        model = train_and_publish(config, recipe, num_epochs, dataset, statistics, base_uri, log)
+        model = train_and_publish(config, recipe, num_epochs, dataset, statistics, base_uri, machine, log)
         manifest.save(model, finished_uri)
     Checkpoints(storage.join(base_uri, "checkpoints"), key, log).clear()
     metadata = write_outputs(config, model)
@@ -133,25 +144,25 @@ def train_and_publish(
     dataset: Manifest,
     statistics: Manifest,
     base_uri: str,
+    machine: dict[str, Any],
     log: runlog.RunLog,
 ) -> Manifest:
-    """Train from the newest checkpoint on, and publish weights and history under `base_uri`."""
+    """Train from the newest checkpoint on, and publish what it gives under `base_uri`."""
     # ---- data ----
     training_split, validation_split = Split(dataset, "train", log), Split(dataset, "validation", log)
-    mean_image = np.load(statistics.stage("mean_image.npy"))
+    check_classes(dataset, training_split)
+    mean_image = load_mean_image(statistics)
     # ---- network ----
     layers = network.build(recipe, training_split.num_classes)
     strategy = strategy_for(config.gpus, config.parallel)
     model, optimizer = make_network(config, recipe, layers, strategy)
-    mask_units = {layer["name"]: layer["shape"][0] for layer in layers if layer["op"] == "dropout"}
-    training = TrainingBatches(training_split, recipe, statistics.content, config.seed, num_epochs, mask_units)
-    smallest = len(training.indices(training.steps_per_epoch - 1))
-    if smallest < strategy.num_replicas_in_sync:
-        raise UsageError(
-            f"--gpus: the last batch of an epoch has {smallest} images, fewer than {config.gpus} GPUs. Ask for fewer"
-        )
+    masks = {layer["name"]: layer["shape"][0] for layer in layers if layer["op"] == "dropout"}
+    training = TrainingBatches(training_split, recipe, statistics.content, config.seed, num_epochs, masks)
+    check_batches(training, strategy)
     log.info("network", recipe=recipe.name, **network.totals(layers), steps=num_epochs * training.steps_per_epoch)
     # ---- steps ----
+    logs = Logs(storage.join(base_uri, "logs"), training.steps_per_epoch)
+    log.info("logs", command=f"tensorboard --logdir {logs.base_uri}")
     state = train(
         Run(
             model=model,
@@ -161,32 +172,55 @@ def train_and_publish(
             validation=validation_split,
             mean_HWC=center_mean(mean_image),
             checkpoints=Checkpoints(storage.join(base_uri, "checkpoints"), base_uri.rsplit("/", 1)[-1], log),
+            logs=logs,
             checkpoint_minutes=config.checkpoint_minutes,
             log=log,
         )
     )
     # ---- publish ----
-    weights = model.export(model.parameters()) | {"mean_image": mean_image}
-    history = "".join(json.dumps(entry) + "\n" for entry in state.history).encode()
-    files = {
-        name: manifest.publish(data, base_uri, name)
-        for name, data in (("weights.safetensors", safetensors.numpy.save(weights)), ("history.jsonl", history))
+    logs.finish()
+    files = publish_files(model.export(model.parameters()) | {"mean_image": mean_image}, state, base_uri)
+    content = model_content(config, recipe, dataset, statistics, layers, state)
+    info = {"timings": state.timings, "logs_uri": logs.base_uri, "gpus": config.gpus, "parallel": config.parallel}
+    return Manifest("model", base_uri, files, content, info | machine)
+
+
+def check_batches(training: TrainingBatches, strategy: tf.distribute.Strategy) -> None:
+    """Refuse more devices than the smallest batch has images.
+
+    Raises:
+        UsageError: there are more.
+    """
+    smallest, num_devices = len(training.indices(training.steps_per_epoch - 1)), strategy.num_replicas_in_sync
+    if smallest < num_devices:
+        raise UsageError(
+            f"--gpus: the last batch of an epoch has {smallest} images, fewer than {num_devices} GPUs. Ask for fewer"
+        )
+
+
+def publish_files(weights: Arrays, state: State, base_uri: str) -> dict[str, manifest.FileEntry]:
+    """Publish weights, history, changes of rate and the loss of every step."""
+    losses = io.BytesIO()
+    np.save(losses, state.trace.arrays()["loss"])
+    contents = {
+        "weights.safetensors": safetensors.numpy.save(weights),
+        "history.jsonl": json_lines(state.history),
+        "rates.jsonl": json_lines(state.rates),
+        "losses.npy": losses.getvalue(),
     }
-    return describe_model(config, recipe, dataset, statistics, base_uri, files, layers, state)
+    return {name: manifest.publish(data, base_uri, name) for name, data in contents.items()}
 
 
-def describe_model(
+def model_content(
     config: Train,
     recipe: Recipe,
     dataset: Manifest,
     statistics: Manifest,
-    base_uri: str,
-    files: dict[str, manifest.FileEntry],
     layers: list[network.Layer],
     state: State,
-) -> Manifest:
-    """Build the manifest; clocks go into its `info`, which its digest does not cover."""
-    content = ModelContent(
+) -> ModelContent:
+    """Build what the manifest's digest covers; clocks go into its `info`, which it does not."""
+    return ModelContent(
         recipe_name=recipe.name,
         recipe=json.loads(manifest.canonical_json(dataclasses.asdict(recipe))),
         network=layers,
@@ -198,14 +232,14 @@ def describe_model(
         num_epochs=len(state.history),
         num_steps=state.step,
     )
-    devices = {"gpus": config.gpus, "parallel": config.parallel}
-    info = {"timings": state.timings, **devices, "tensorflow": tf.__version__, "keras": keras.__version__}
-    return Manifest("model", base_uri, files, content, info)
 
 
 def write_outputs(config: Train, model: Manifest) -> Metadata:
     """Write metrics and report from the published files, verified."""
-    history = [json.loads(line) for line in storage.read_bytes(str(model.stage("history.jsonl"))).splitlines()]
+    history, rates = (
+        [json.loads(line) for line in storage.read_bytes(str(model.stage(name))).splitlines()]
+        for name in ("history.jsonl", "rates.jsonl")
+    )
     weights = safetensors.numpy.load_file(model.stage("weights.safetensors"))
     content, timings, last = model.content, model.info["timings"], history[-1]
     seconds = sum(timing["seconds"] for timing in timings)
@@ -225,12 +259,16 @@ def write_outputs(config: Train, model: Manifest) -> Metadata:
         "training images": num_train,
         "classes": len(content["classes"]),
         "GPUs": model.info["gpus"],
+        "device": model.info["device"],
+        "precision": model.info["precision"],
+        "TensorBoard": f"tensorboard --logdir {model.info['logs_uri']}",
         "model digest": model.digest,
         "dataset digest": content["dataset_digest"],
         "statistics digest": content["statistics_digest"],
     }
     kernels = [weights[name] for name in sorted(weights) if name.startswith("conv1") and name.endswith("/kernel")]
     storage.write_text(Path(config.metrics), json.dumps(metrics, indent=1, allow_nan=False) + "\n")
-    storage.write_text(Path(config.report), report.build(facts, metrics, history, kernels, len(content["classes"])))
+    page = report.build(facts, metrics, history, timings, rates, kernels, len(content["classes"]))
+    storage.write_text(Path(config.report), page)
     summary = {"digest": model.digest, "recipe": content["recipe_name"], "num_parameters": content["num_parameters"]}
     return {"model": summary, "metrics": metrics}

@@ -1,12 +1,9 @@
 """The training loop: steps, validation at the end of each epoch, checkpoints, and stopping when it makes no sense."""
 
-import contextlib
 import math
-import signal
 import time
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -15,11 +12,16 @@ import tensorflow as tf
 from components.shared import runlog
 from components.shared.errors import AlexNetError, Interrupted
 from components.train.checkpoint import Checkpoints
-from components.train.data import CenterBatches, Split, TrainingBatches, iterate
+from components.train.data import CenterBatches, TrainingBatches
+from components.train.loader import iterate
 from components.train.model import AlexNet
 from components.train.optimizer import PaperSGD, rates
+from components.train.recipe import Phase
 from components.train.schedule import current_phase
+from components.train.shards import Split
 from components.train.step import make_train_step, make_validation_step
+from components.train.stopping import StopFlag, stop_flag
+from components.train.trace import Logs, Trace, cause_of, note_rates
 
 # A validation set larger than this is sampled until the last epoch, as in 2012, which took one file of 1024 images.
 LARGE_VALIDATION = 5000
@@ -29,12 +31,17 @@ VALIDATION_BATCH = 64
 # The loss of a network that says nothing is ln(classes); a run that is still there after this much is stuck.
 STUCK_EPOCHS, STUCK_STEPS, STUCK_MARGIN = 10, 2000, 0.02
 
+# Fewer steps than these say nothing about who waits for whom: the first one traces the program.
+WAITING_STEPS = 50
+
 
 @dataclass
 class State:
-    """What a run is besides its arrays: where it stands, what it measured. Plain JSON values only."""
+    """What a run is besides its arrays: where it stands, what it measured. Plain JSON values, but for the trace."""
 
     step: int = 0  # steps done
+    trace: Trace = field(default_factory=Trace)
+    rates: list[dict[str, Any]] = field(default_factory=list)  # an entry a change
     history: list[dict[str, Any]] = field(default_factory=list)  # an entry an epoch; the same in every run
     timings: list[dict[str, Any]] = field(default_factory=list)  # an entry an epoch; clocks
     # of the running epoch
@@ -47,6 +54,9 @@ class State:
     def count(self, loss: float, num_wrong: int, num_images: int, seconds: float, data_seconds: float) -> None:
         """Add one step to the running epoch."""
         self.step += 1
+        self.trace.loss.append(loss)
+        self.trace.data_ms.append(1000 * data_seconds)
+        self.trace.step_ms.append(1000 * (seconds - data_seconds))
         self.loss_sum += loss * num_images
         self.num_wrong += num_wrong
         self.num_seen += num_images
@@ -65,31 +75,9 @@ class Run:
     validation: Split
     mean_HWC: np.ndarray  # float32 [224, 224, 3]
     checkpoints: Checkpoints
+    logs: Logs
     checkpoint_minutes: float
     log: runlog.RunLog
-
-
-class _StopFlag:
-    """Notes the first signal, so that the step in progress can end; the second one interrupts at once."""
-
-    def __init__(self) -> None:
-        self.signal = ""
-
-    def handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal:
-            raise Interrupted(f"stopped at once by a second {signal.Signals(number).name}. The same command resumes")
-        self.signal = signal.Signals(number).name
-
-
-@contextlib.contextmanager
-def _stop_flag() -> Iterator[_StopFlag]:
-    flag = _StopFlag()
-    before = {number: signal.signal(number, flag.handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _arrays(run: Run) -> dict[str, np.ndarray]:
@@ -105,7 +93,10 @@ def _save(run: Run, state: State, epoch: int, learning_rate: float) -> None:
     arrays = _arrays(run)
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise _diverged(state.step, epoch, learning_rate)
-    run.checkpoints.save(state.step, arrays, asdict(state))
+    traces = {f"trace/{name}": array for name, array in state.trace.arrays().items()}
+    plain = {name: value for name, value in asdict(state).items() if name != "trace"}
+    run.checkpoints.save(state.step, arrays | traces, plain)
+    run.logs.publish(state.trace, state.rates, state.history, state.timings)
 
 
 def _resume(run: Run) -> State:
@@ -113,11 +104,31 @@ def _resume(run: Run) -> State:
     loaded = run.checkpoints.load()
     if loaded is None:
         return State()
-    _, arrays, state = loaded
-    for kind, variables in (("weights", run.optimizer.parameters), ("velocities", run.optimizer.velocities)):
-        own = {name.removeprefix(f"{kind}/"): array for name, array in arrays.items() if name.startswith(f"{kind}/")}
-        run.model.restore(variables, own)
-    return State(**state)
+    _, arrays, plain = loaded
+
+    def of_kind(kind: str) -> dict[str, np.ndarray]:
+        return {name.removeprefix(f"{kind}/"): array for name, array in arrays.items() if name.startswith(f"{kind}/")}
+
+    run.model.restore(run.optimizer.parameters, of_kind("weights"))
+    run.model.restore(run.optimizer.velocities, of_kind("velocities"))
+    return State(trace=Trace.restored(of_kind("trace")), **plain)
+
+
+def _current_phase(run: Run, state: State) -> Phase:
+    """Return the rates of the running epoch; a change is written down."""
+    recipe, epoch = run.training.recipe, len(state.history) + 1
+    errors = [entry["validation_top1_error"] for entry in state.history]
+    phase = current_phase(recipe, epoch, run.training.num_epochs, errors)
+    if note_rates(state.rates, phase, state.step, epoch, cause_of(recipe, epoch, errors)):
+        run.log.info("rates", **state.rates[-1])
+    return phase
+
+
+def _measured(state: State) -> dict[str, float]:
+    """Return the mean loss of the running epoch and the validation errors of the last one, for the progress line."""
+    errors = ("validation_top1_error", "validation_top5_error")
+    last = {name: state.history[-1][name] for name in errors} if state.history else {}
+    return {"loss": state.loss_sum / state.num_seen, **last}
 
 
 def train(run: Run) -> State:
@@ -127,9 +138,9 @@ def train(run: Run) -> State:
         AlexNetError: the loss is not finite, or does not move; the last checkpoint stays.
         Interrupted: SIGTERM or SIGINT; the step in progress was finished and saved.
         DataError: an example is not what it must be.
-        StorageError: a checkpoint cannot be written.
+        StorageError: a checkpoint cannot be written, or no input comes.
     """
-    recipe, training, log = run.training.recipe, run.training, run.log
+    training, log = run.training, run.log
     state = _resume(run)
     train_step = make_train_step(run.model, run.optimizer, run.mean_HWC, run.strategy)
     validation_step = make_validation_step(run.model, run.mean_HWC)
@@ -137,28 +148,26 @@ def train(run: Run) -> State:
     done = len(state.history) * len(training.split) + state.num_seen
     progress = runlog.Progress(log, training.num_epochs * len(training.split), "images", done=done)
     last_save = time.monotonic()
-    batches = iterate(training.read, state.step, last_step)
-    with _stop_flag() as flag:
+    with stop_flag() as flag, closing(iterate(training, state.step, last_step, flag.is_set)) as batches:
         while len(state.history) < training.num_epochs:
-            epoch = len(state.history) + 1
-            errors = [entry["validation_top1_error"] for entry in state.history]
-            phase = current_phase(recipe, epoch, training.num_epochs, errors)
+            phase = _current_phase(run, state)
+            epoch, rate = len(state.history) + 1, phase.learning_rate
             # ---- one step ----
-            if state.num_seen < len(training.split):
-                start = time.monotonic()
-                batch = next(batches)
+            start = time.monotonic()
+            batch = next(batches, None) if state.num_seen < len(training.split) else None
+            if batch:
                 ready = time.monotonic()
-                rescale = 1 + phase.color_noise if recipe.color_noise_rescale else 1.0
+                rescale = 1 + phase.color_noise if training.recipe.color_noise_rescale else 1.0
                 loss, wrong = train_step(batch, np.array(rates(phase), np.float32), rescale)
                 end = time.monotonic()
                 state.count(loss, wrong, len(batch["labels"]), end - start, ready - start)
                 if not math.isfinite(loss):
-                    raise _diverged(state.step, epoch, phase.learning_rate)
+                    raise _diverged(state.step, epoch, rate)
                 progress.update(
                     len(state.history) * len(training.split) + state.num_seen,
                     epoch=epoch,
-                    loss=state.loss_sum / state.num_seen,
-                    learning_rate=phase.learning_rate,
+                    learning_rate=rate,
+                    **_measured(state),
                     data_ms=round(1000 * (ready - start), 1),
                     step_ms=round(1000 * (end - ready), 1),
                 )
@@ -166,18 +175,17 @@ def train(run: Run) -> State:
             if state.num_seen == len(training.split):
                 validation = _validate(run, validation_step, epoch, flag)
                 if validation:
-                    _end_epoch(run, state, phase.learning_rate, validation)
+                    _end_epoch(run, state, rate, validation)
             # ---- checkpoint ----
-            if flag.signal:
-                _save(run, state, epoch, phase.learning_rate)
+            finished = len(state.history) == training.num_epochs
+            if flag.is_set() or finished or time.monotonic() - last_save >= 60 * run.checkpoint_minutes:
+                _save(run, state, epoch, rate)
+                last_save = time.monotonic()
+            if flag.is_set():
                 raise Interrupted(
                     f"stopped by {flag.signal} after step {state.step} of {last_step}, which is saved. "
                     "The same command resumes"
                 )
-            due = time.monotonic() - last_save >= 60 * run.checkpoint_minutes
-            if due and len(state.history) < training.num_epochs:
-                _save(run, state, epoch, phase.learning_rate)
-                last_save = time.monotonic()
     return state
 
 
@@ -189,7 +197,7 @@ def _diverged(step: int, epoch: int, learning_rate: float) -> AlexNetError:
     )
 
 
-def _validate(run: Run, validation_step: Any, epoch: int, flag: _StopFlag) -> list[float]:
+def _validate(run: Run, validation_step: Any, epoch: int, flag: StopFlag) -> list[float]:
     """Compute mean loss, top-1 and top-5 error of centre crops, every example counted once; [] when interrupted."""
     num_examples = len(run.validation)
     if num_examples > LARGE_VALIDATION and epoch < run.training.num_epochs:
@@ -197,14 +205,14 @@ def _validate(run: Run, validation_step: Any, epoch: int, flag: _StopFlag) -> li
     batches = CenterBatches(run.validation, VALIDATION_BATCH, num_examples)
     progress = runlog.Progress(run.log, num_examples, "validation images")
     sums, done = np.zeros(3), 0
-    for batch in iterate(batches.read, 0, batches.num_steps):
+    for batch in iterate(batches, 0, batches.num_steps, flag.is_set):
         sums += validation_step(batch)
         done += len(batch["labels"])
         if num_examples > SAMPLED_VALIDATION:  # a small set takes seconds
             progress.update(done)
-        if flag.signal and done < num_examples:
-            return []
-    return [float(value) for value in sums / num_examples]
+        if flag.is_set():
+            break
+    return [float(value) for value in sums / num_examples] if done == num_examples else []
 
 
 def _end_epoch(run: Run, state: State, learning_rate: float, validation: list[float]) -> None:
@@ -228,6 +236,7 @@ def _end_epoch(run: Run, state: State, learning_rate: float, validation: list[fl
         "data_ms": 1000 * state.data_seconds / num_steps,
         "step_ms": 1000 * (state.seconds - state.data_seconds) / num_steps,
     }
+    warn_of_slow_input(run.log, timing["data_ms"], timing["step_ms"], num_steps)
     run.log.info("epoch ended", **entry, **{key: round(value, 1) for key, value in timing.items() if key != "epoch"})
     if not math.isfinite(validation[0]):
         raise _diverged(state.step, epoch, learning_rate)
@@ -235,7 +244,17 @@ def _end_epoch(run: Run, state: State, learning_rate: float, validation: list[fl
     state.timings.append(timing)
     state.loss_sum = state.seconds = state.data_seconds = 0.0
     state.num_wrong = state.num_seen = 0
+    run.logs.publish(state.trace, state.rates, state.history, state.timings)
     check_stuck(state, run.training.split.num_classes)
+
+
+def warn_of_slow_input(log: runlog.RunLog, data_ms: float, step_ms: float, num_steps: int) -> None:
+    """Warn when the steps of an epoch waited longer than they worked."""
+    if num_steps >= WAITING_STEPS and data_ms > step_ms:
+        log.warning(
+            f"the input is slower than the step: {data_ms:.0f} ms of waiting for {step_ms:.0f} ms of work. "
+            "Give this container more cores, or the shards a faster disk"
+        )
 
 
 def check_stuck(state: State, num_classes: int) -> None:

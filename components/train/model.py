@@ -62,8 +62,10 @@ def spatial_norm(x_NHWC: Tensor, size: int, k: float, alpha: float, beta: float)
     return x_NHWC * _power(k + alpha * sums, -beta)
 
 
-def _norm_settings(layer: Layer) -> dict[str, Any]:
-    return {key: layer[key] for key in ("size", "k", "alpha", "beta")}
+def _normalize(norm: Callable[..., Tensor], layer: Layer, x_NHWC: Tensor) -> Tensor:
+    """Normalise in float32, whatever the input is: sums of squares do not fit into the eight digits of a bfloat16."""
+    settings = {key: layer[key] for key in ("size", "k", "alpha", "beta")}
+    return ops.cast(norm(ops.cast(x_NHWC, "float32"), **settings), x_NHWC.dtype)
 
 
 def max_pool(x_NHWC: Tensor, size: int, stride: int, padding: list[list[int]] | None = None) -> Tensor:
@@ -77,8 +79,8 @@ def max_pool(x_NHWC: Tensor, size: int, stride: int, padding: list[list[int]] | 
 OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "relu": lambda layer, x: ops.relu(x),
     "tanh": lambda layer, x: ops.tanh(x),
-    "lrn": lambda layer, x: local_response_norm(x, **_norm_settings(layer)),
-    "spatial_norm": lambda layer, x: spatial_norm(x, **_norm_settings(layer)),
+    "lrn": lambda layer, x: _normalize(local_response_norm, layer, x),
+    "spatial_norm": lambda layer, x: _normalize(spatial_norm, layer, x),
     "max_pool": lambda layer, x: max_pool(x, layer["size"], layer["stride"], layer.get("padding")),
     "concat": lambda layer, *xs: ops.concatenate(xs, axis=-1),
     "flatten": lambda layer, x: ops.reshape(x, (-1, layer["shape"][0])),
@@ -101,6 +103,8 @@ def _weighted(layer: Layer, index: int, recipe: Recipe, seed: int) -> keras.laye
         "kernel_initializer": keras.initializers.RandomNormal(0.0, spec.weight_std, seed=initial_seed(seed, index)),
         "bias_initializer": keras.initializers.Constant(spec.bias),
         "data_format": "channels_last",
+        # The weights are float32 in both; fc8 computes so too, for softmax and loss.
+        "dtype": "mixed_bfloat16" if recipe.precision == "bfloat16" and base != "fc8" else "float32",
     }
     if layer["op"] == "dense":
         del settings["data_format"]
@@ -168,7 +172,7 @@ class AlexNet(keras.Model):
         """Compute the output of one layer."""
         name = layer["name"]
         if layer["op"] == "dropout":
-            return inputs[0] * (layer["keep"] if masks is None else ops.cast(masks[name], "float32"))
+            return inputs[0] * (layer["keep"] if masks is None else ops.cast(masks[name], inputs[0].dtype))
         if name in self.weighted:
             pad = layer["op"] == "conv" and not _is_same(layer)
             x = ops.pad(inputs[0], [[0, 0], *layer["padding"], [0, 0]]) if pad else inputs[0]

@@ -12,7 +12,8 @@ from components.train.recipe import Conv, Follower, Recipe
 Layer = dict[str, Any]
 
 INPUT_SHAPE = [224, 224, 3]
-CROSSING_CONV = 3  # the one convolution that sees both towers (paper, Figure 2)
+# The convolutions that see both towers: paper, Figure 2; conv6, where there is one, as in [C] layers-146-2009.cfg.
+CROSSING_CONVS = (3, 6)
 
 
 def base_name(name: str) -> str:
@@ -95,7 +96,7 @@ def build(recipe: Recipe, num_classes: int) -> list[Layer]:
     suffixes = ("a", "b") if recipe.towers == 2 else ("",)
     tops = {suffix: b.add("input", "input", [], INPUT_SHAPE) for suffix in suffixes}
     for number, conv in enumerate(recipe.convs, start=1):
-        if number == CROSSING_CONV:
+        if number in CROSSING_CONVS:
             tops = dict.fromkeys(suffixes, b.concat(f"concat{number - 1}", list(tops.values())))
         for suffix in suffixes:
             top, then = tops[suffix], conv.then
@@ -106,7 +107,7 @@ def build(recipe: Recipe, num_classes: int) -> list[Layer]:
             for op in then:
                 top = b.follow(op, f"{number}{suffix}", top)
             tops[suffix] = top
-    top = b.concat("concat5", list(tops.values()))
+    top = b.concat(f"concat{len(recipe.convs)}", list(tops.values()))
     top = b.add("flatten", "flatten", [top], [math.prod(b.shape(top))])
     for number, dense in zip((6, 7), recipe.denses[:2], strict=True):
         top = b.dense(f"fc{number}", top, dense.units)

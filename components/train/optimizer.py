@@ -57,6 +57,11 @@ def rate_index(name: str) -> int:
     return 2 * (base_name(layer) == "conv1") + (kind == "bias")
 
 
+def weight_decay(name: str, recipe: Recipe) -> float:
+    """Find the weight decay of a parameter; biases have none, as in the original code."""
+    return recipe.weight_decay if name.endswith("/kernel") else 0.0
+
+
 def _beside(variable: Any) -> AbstractContextManager:
     """Place what follows on the device of a variable; one that has a copy on each device is placed by its strategy."""
     mirrored = isinstance(variable, tf.distribute.DistributedValues)
@@ -94,11 +99,10 @@ class PaperSGD:
 
     def _update_all(self, strategy: tf.distribute.Strategy, gradients: list[Tensor], step_rates: Tensor) -> None:
         for (name, weight), gradient in zip(self.parameters.items(), gradients, strict=True):
-            decay = self.recipe.weight_decay if name.endswith("/kernel") else 0.0
 
-            def update(weight, velocity, gradient, step_rates, name=name, decay=decay):
+            def update(weight, velocity, gradient, step_rates, name=name):
                 with _beside(weight):
-                    rate = step_rates[rate_index(name)]
+                    rate, decay = step_rates[rate_index(name)], weight_decay(name, self.recipe)
                     new = paper_update(weight, velocity, gradient, rate, decay, self.recipe.momentum)
                     weight.assign(new[0])
                     velocity.assign(new[1])

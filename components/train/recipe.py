@@ -52,7 +52,7 @@ class Recipe:
     name: str
     # network
     towers: Literal[1, 2] = 2
-    convs: tuple[Conv, Conv, Conv, Conv, Conv]
+    convs: tuple[Conv, ...]  # conv1 to conv5, or to conv6
     left_out: tuple[int, ...] = ()  # numbers of convolutions that are not there; what they are pooled by stays
     nonlinearity: Literal["relu", "tanh"] = "relu"  # what "relu" stands for, and what follows fc6 and fc7
     denses: tuple[Dense, Dense, Dense]  # fc6, fc7, fc8; the units of fc8 are replaced by the number of classes
@@ -67,6 +67,7 @@ class Recipe:
     spatial_norm_alpha: float = 4e-5  # effective; [C] 0.001 / 25
     spatial_norm_beta: float = 0.75
     dropout_keep: float = 0.5  # 1: no dropout
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the layers; weights and update are float32 always
     # optimiser
     batch_size: int
     momentum: float = 0.9

@@ -13,10 +13,12 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from components.shared.runlog import format_value
+
 FILTERS_PER_ROW = 16
 
 STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
     "table{border-collapse:collapse}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:left}"
     "img{max-width:100%}"
 )
@@ -30,24 +32,34 @@ def _image(figure: Figure, caption: str) -> str:
     return f'<img alt="{caption}" src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}">'
 
 
-def _curves(history: list[dict[str, Any]], num_classes: int) -> Figure:
+def _curves(history: list[dict[str, Any]], timings: list[dict[str, Any]], num_classes: int) -> Figure:
     epochs = [entry["epoch"] for entry in history]
-    figure, (loss, error, rate) = plt.subplots(1, 3, figsize=(15, 4))
+    figure, ((loss, error), (rate, clock)) = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
     for name, label in (("train", "train (random crops, dropout)"), ("validation", "validation (centre crop)")):
-        loss.plot(epochs, [entry[f"{name}_loss"] for entry in history], label=label)
-        error.plot(epochs, [100 * entry[f"{name}_top1_error"] for entry in history], label=f"{name} top-1")
-    error.plot(epochs, [100 * entry["validation_top5_error"] for entry in history], label="validation top-5")
+        loss.plot(epochs, [entry[f"{name}_loss"] for entry in history], ".-", label=label)
+        error.plot(epochs, [100 * entry[f"{name}_top1_error"] for entry in history], ".-", label=f"{name} top-1")
+    error.plot(epochs, [100 * entry["validation_top5_error"] for entry in history], ".-", label="validation top-5")
     loss.axhline(np.log(num_classes), color="0.7", linestyle=":", label="ln(classes)")
     error.axhline(100 * (1 - 1 / num_classes), color="0.7", linestyle=":", label="chance, top-1")
-    rate.step(epochs, [entry["learning_rate"] for entry in history], where="post")
+    rate.step(epochs, [entry["learning_rate"] for entry in history], ".-", where="post")
     rate.set_yscale("log")
-    for axes, title in ((loss, "loss (nats)"), (error, "error (%)"), (rate, "learning rate of the weights")):
+    for name, label in (("step_ms", "step_ms: working"), ("data_ms", "data_ms: waiting for input")):
+        clock.plot(epochs, [timing[name] for timing in timings], ".-", label=label)
+    panels = {
+        "loss (nats)": loss,
+        "error (%)": error,
+        "learning rate of the weights": rate,
+        "mean time of a step (ms)": clock,
+    }
+    for title, axes in panels.items():
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
     loss.legend()
     error.legend()
+    clock.legend()
     error.set_ylim(bottom=0)
+    clock.set_ylim(bottom=0)
     return figure
 
 
@@ -89,10 +101,22 @@ def _number(name: str, value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.5g}"
 
 
+def _changes(rates: list[dict[str, Any]]) -> str:
+    """Write the changes of rate as a table."""
+    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in rates[0])
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(format_value(value))}</td>" for value in entry.values()) + "</tr>"
+        for entry in rates
+    )
+    return f"<table><tr>{head}</tr>{rows}</table>"
+
+
 def build(
     facts: dict[str, Any],
     metrics: dict[str, float],
     history: list[dict[str, Any]],
+    timings: list[dict[str, Any]],
+    rates: list[dict[str, Any]],
     kernels: list[np.ndarray],
     classes: int,
 ) -> str:
@@ -102,6 +126,8 @@ def build(
         facts: recipe, seed, digests and the like, shown as they are.
         metrics: final numbers; errors are fractions.
         history: an entry an epoch.
+        timings: clocks of the same epochs.
+        rates: an entry a change of rate, as `trace.note_rates` makes them.
         kernels: conv1 of each tower.
         classes: number of classes.
     """
@@ -110,11 +136,12 @@ def build(
         f"<tr><th>{html.escape(str(key))}</th><td>{html.escape(str(value))}</td></tr>"
         for key, value in {**shown, **facts}.items()
     )
+    curves = _image(_curves(history, timings, classes), "loss, error, learning rate and time of a step")
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         f"<title>Training: {html.escape(str(facts['recipe']))}</title><style>{STYLE}</style>"
         f"<h1>Training of {html.escape(str(facts['recipe']))}</h1>"
         "<p>Validation is by the centre crop; ten crops and the test split are the business of evaluate.</p>"
-        f"<table>{rows}</table><h2>Curves</h2>{_image(_curves(history, classes), 'loss, error and learning rate')}"
+        f"<table>{rows}</table><h2>Curves</h2>{curves}<h2>Rates</h2>{_changes(rates)}"
         f"<h2>conv1 filters</h2><p>Tower a above tower b.</p>{_image(_filters(kernels), 'conv1 filters')}</html>\n"
     )

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
-from components.train.model import AlexNet, prepare_test, prepare_training
+from components.train.model import AlexNet, Tensor, prepare_test, prepare_training
 from components.train.optimizer import PaperSGD
 
 Batch = dict[str, tf.Tensor]
@@ -40,15 +40,15 @@ def any_size(batch: Batch) -> dict[str, tf.TensorSpec]:
     return {name: tf.TensorSpec([None, *value.shape[1:]], value.dtype) for name, value in batch.items()}
 
 
-def cross_entropy(labels_N: tf.Tensor, logits_NC: tf.Tensor) -> tf.Tensor:
+def cross_entropy(labels_N: Tensor, logits_NC: Tensor) -> Tensor:
     """Compute the loss of each image, -log softmax of its label."""
-    return keras.ops.sparse_categorical_crossentropy(labels_N, logits_NC, from_logits=True)
+    return ops.sparse_categorical_crossentropy(labels_N, logits_NC, from_logits=True)
 
 
-def num_larger(labels_N: tf.Tensor, logits_NC: tf.Tensor) -> tf.Tensor:
+def num_larger(labels_N: Tensor, logits_NC: Tensor) -> Tensor:
     """Count the classes that are judged likelier than the label, for each image: 0 is a top-1 hit."""
-    own = tf.gather(logits_NC, labels_N, batch_dims=1)
-    return tf.reduce_sum(tf.cast(logits_NC > own[:, None], tf.int32), axis=1)
+    own_N1 = ops.take_along_axis(logits_NC, labels_N[:, None], axis=1)
+    return ops.sum(ops.cast(logits_NC > own_N1, "int32"), axis=1)
 
 
 def make_train_step(

@@ -1,7 +1,7 @@
 """Recipes by their full names, `NAME[+SWITCH...]`: each switch changes one thing of a named recipe.
 
 The ablations are those of the paper; 147, 148 and 145-half are the networks of the original code from whose errors the
-paper's differences come. Its sixth convolution is not here: the paper's text does not say how wide it was.
+paper's differences come; 146 is that of its sixth convolution, whose width the text does not give.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,7 @@ def _fields(**values: Any) -> Change:
 
 
 def _convs(recipe: Recipe, change: Callable[[int, Conv], Conv]) -> Recipe:
-    one, two, three, four, five = (change(number, conv) for number, conv in enumerate(recipe.convs, start=1))
-    return replace(recipe, convs=(one, two, three, four, five))
+    return replace(recipe, convs=tuple(change(number, conv) for number, conv in enumerate(recipe.convs, start=1)))
 
 
 def _without_norms(recipe: Recipe) -> Recipe:
@@ -44,6 +43,11 @@ def _leave_out(number: int) -> Change:
     return lambda recipe: replace(recipe, left_out=(*recipe.left_out, number))
 
 
+def _with_conv6(recipe: Recipe) -> Recipe:
+    conv6 = replace(recipe.convs[-1], padding=(1, 1), then=("relu",))  # else as conv5
+    return replace(recipe, convs=(*recipe.convs, conv6))
+
+
 # What each does and its words for the report, in the order in which they are applied and stand in a full name.
 SWITCHES: dict[str, tuple[Change, str]] = {
     "no-lrn": (_without_norms, "no normalisation, nor the spatial one (network 148 of 2012)"),
@@ -58,6 +62,7 @@ SWITCHES: dict[str, tuple[Change, str]] = {
     "drop-conv3": (_leave_out(3), "without conv3; the towers still meet there"),
     "drop-conv4": (_leave_out(4), "without conv4"),
     "drop-conv5": (_leave_out(5), "without conv5; its pool stays"),
+    "conv6": (_with_conv6, "a sixth convolution after the last pool, which sees both towers (network 146 of 2012)"),
     "tanh": (_fields(nonlinearity="tanh"), "tanh in place of every ReLU"),
     "no-dropout": (_fields(dropout_keep=1.0), "no dropout"),
     "no-crops": (_fields(random_crops=False), "the centre crop of each training image, never mirrored"),
@@ -67,6 +72,10 @@ SWITCHES: dict[str, tuple[Change, str]] = {
     ),
     "reshuffle": (_fields(reshuffle=True), "another order in every epoch; 2012 had one order"),
     "independent-crops": (_fields(crop_group=1), "a crop and flip for each image; 2012 drew one for 32 images"),
+    "bfloat16": (
+        _fields(precision="bfloat16"),
+        "layers compute in bfloat16; weights, normalisations, fc8, loss and update in float32, as does evaluate",
+    ),
     "plateau": (
         _fields(plateau_patience=schedule.PLATEAU_PATIENCE),
         f"a tenth of the rates, three times, after {schedule.PLATEAU_PATIENCE} epochs without a lower validation error",

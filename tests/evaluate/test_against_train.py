@@ -11,6 +11,7 @@ from components.train.recipe import RECIPES
 from components.train.switches import named
 
 OTHER_NETWORKS = ["plain-pool", "no-lrn", "one-tower", "drop-conv3+drop-conv4+drop-conv5", "tanh", "no-dropout"]
+OTHER_NETWORKS += ["conv6", "plain-pool+drop-conv5+conv6", "one-tower+conv6"]
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES) + [f"smoke+{switches}" for switches in OTHER_NETWORKS])

@@ -15,7 +15,7 @@ def reference(image_HWC):
 
 
 @pytest.mark.parametrize("where", ["eager", "graph", "tf.data"])
-def test_ten_crops_equal_slices(where):
+def test_t29_ten_crops_equal_slices(where):
     if where == "eager":
         views = ten_crop(IMAGES_NHWC).numpy()
     elif where == "graph":
@@ -26,7 +26,7 @@ def test_ten_crops_equal_slices(where):
     np.testing.assert_array_equal(views, np.stack([reference(image) for image in IMAGES_NHWC]))
 
 
-def test_each_view_has_its_mirror_five_places_on():
+def test_t29_each_view_has_its_mirror_five_places_on():
     views = ten_crop(IMAGES_NHWC).numpy()
     np.testing.assert_array_equal(views[:, 5:], views[:, :5, :, ::-1])
 

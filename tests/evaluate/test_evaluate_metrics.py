@@ -25,7 +25,7 @@ def predictions_with_ties(draw):
     return np.array(rows, np.float64), np.array(labels)
 
 
-def test_averaging_is_of_probabilities():
+def test_t30_averaging_is_of_probabilities():
     probabilities = np.mean([[0.5, 0.3, 0.2], [0.2, 0.7, 0.1]], axis=0)
     ranking, _ = ranked([probabilities], [0])
     np.testing.assert_allclose(probabilities, [0.35, 0.5, 0.15])
@@ -36,19 +36,19 @@ def test_averaging_is_of_probabilities():
 @pytest.mark.parametrize(
     ("num_larger", "num_equal", "credit"), [(4, 2, 0.5), (5, 1, 0.0), (3, 2, 1.0), (0, 1, 1.0), (4, 1, 1.0)]
 )
-def test_2012_tie_credit(num_larger, num_equal, credit):
+def test_t31_2012_tie_credit(num_larger, num_equal, credit):
     row = [0.5] * num_equal + [0.9] * num_larger + [0.1] * 5
     ranking, _ = ranked([row], [num_equal - 1])
     assert metrics.tie_credit(ranking, 5).tolist() == [credit]
 
 
-def test_2012_tie_credit_of_equal_outputs():
+def test_t31_2012_tie_credit_of_equal_outputs():
     ranking, _ = ranked(np.full((1, 1000), 0.001), [7])
     assert metrics.tie_credit(ranking, 1)[0] == pytest.approx(0.001)
     assert metrics.tie_credit(ranking, 5)[0] == pytest.approx(0.005)
 
 
-def test_constant_predictor_on_the_validation_set():
+def test_t32_constant_predictor_on_the_validation_set():
     labels = np.arange(1000).repeat(50)
     ranking = metrics.rank(np.broadcast_to(np.full(1000, 0.001), (50_000, 1000)), labels)
     assert metrics.num_errors(ranking, labels, 1) == 49_950

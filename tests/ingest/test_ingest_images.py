@@ -63,6 +63,7 @@ def test_awkward_file_is_decoded_or_refused_as_its_manifest_says(row):
         ((375, 500), (256, 341)),  # 341.33
         ((500, 375), (341, 256)),
         ((333, 500), (256, 384)),  # 384.38
+        ((80, 100), (256, 320)),
         ((256, 256), (256, 256)),
         ((512, 513), (256, 257)),  # 256.5: a half is rounded up
         ((1, 1), (256, 256)),
@@ -70,7 +71,7 @@ def test_awkward_file_is_decoded_or_refused_as_its_manifest_says(row):
         ((500, 49), (2612, 256)),
     ],
 )
-def test_size_after_resize(size, resized):
+def test_t26_size_after_resize(size, resized):
     assert resize.resized_size(*size) == resized
 
 
@@ -85,7 +86,7 @@ def test_shorter_side_becomes_256_and_the_other_keeps_the_shape(height, width):
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 341), (256, 340), (341, 256), (300, 256)])
-def test_crop_starts_at_the_floor_of_half_the_rest(height, width):
+def test_t26_crop_starts_at_the_floor_of_half_the_rest(height, width):
     image_HWC = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     top, left = int((height - 256) / 2), int((width - 256) / 2)
     np.testing.assert_array_equal(resize.resize(image_HWC), image_HWC[top : top + 256, left : left + 256])

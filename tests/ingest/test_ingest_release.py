@@ -194,7 +194,7 @@ def test_number_of_shards(num_images, expected):
     assert num_shards(num_images) == expected
 
 
-def test_real_devkit(shared_data, tmp_path):
+def test_t27_real_devkit(shared_data, tmp_path):
     truth = "".join(f"{k % 1000 + 1}\n" for k in range(150_000))
     storage.write_text(tmp_path / devkit.TEST_TRUTH, truth)
     shutil.copy(shared_data / "ilsvrc2010-devkit-real" / DEVKIT, tmp_path)

@@ -60,11 +60,12 @@ def test_constant_and_grey_sets_have_no_negative_variance() -> None:
     np.testing.assert_allclose(found["eigenvectors"][2], [3**-0.5] * 3, rtol=1e-12)
 
 
-def test_published_basis_is_orthonormal_and_gives_its_covariance() -> None:
+def test_t25_published_basis_is_orthonormal_and_gives_its_covariance() -> None:
     basis = np.array(published.COMPONENTS)
     np.testing.assert_allclose(basis @ basis.T, np.eye(3), atol=3e-6)
     covariance = basis.T @ np.diag(np.square(published.STANDARD_DEVIATIONS)) @ basis
     np.testing.assert_allclose(np.diag(covariance), [5475.905973, 5183.860320, 5935.484785], rtol=1e-5)
+    np.testing.assert_allclose(covariance[[0, 0, 1], [1, 2, 2]], [4705.500769, 4324.487831, 4909.734071], rtol=1e-5)
 
 
 def test_summary_shows_ours_beside_theirs() -> None:

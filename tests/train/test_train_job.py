@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import safetensors.numpy
-from tiny_dataset import tiny, write_inputs
+from tiny_dataset import example, tiny, write_dataset, write_inputs, write_statistics
 
 from components.shared import errors, manifest, runlog, storage
 from components.shared.errors import AlexNetError, DataError, Interrupted, UsageError
@@ -93,18 +94,25 @@ def test_a_run_publishes_model_metrics_and_report(whole, inputs):
     assert metrics == metadata["metrics"]
     assert metrics["validation_top1_error"] == history[-1]["validation_top1_error"]
     assert all(isinstance(v, (int, float, str)) for m in metadata.values() for v in m.values())
+    assert np.load(model.stage("losses.npy")).shape == (12,)
+    rates = [json.loads(line) for line in model.stage("rates.jsonl").read_text().splitlines()]
+    assert [(r["step"], r["learning_rate"], r["cause"]) for r in rates] == [
+        (0, 0.001, "start"),
+        (8, 0.0001, "schedule of the recipe"),
+    ]
     report = (out / "report.html").read_text()
+    assert f"tensorboard --logdir {model.info['logs_uri']}" in report
     assert report.count("data:image/png;base64,") == 2
     assert "http" not in report.split("base64")[0]
-    assert not storage.list_files(str(out / "root" / "train"))[0].name.count("checkpoints")
+    assert not [file for file in storage.list_files(str(out / "root" / "train")) if "checkpoints" in file.name]
 
 
 def test_validation_error_is_exact(whole, inputs):
     """Recomputes the last epoch's validation from the published files, image by image."""
     import tensorflow as tf
 
-    from components.train.data import Split
     from components.train.model import AlexNet
+    from components.train.shards import Split
 
     model = manifest.load(str(whole[0] / "model.json"), "model")
     weights = safetensors.numpy.load_file(model.stage("weights.safetensors"))
@@ -114,7 +122,7 @@ def test_validation_error_is_exact(whole, inputs):
     split = Split(manifest.load(str(inputs / "dataset.json"), "dataset"), "validation", LOG)
     wrong, losses = 0, []
     for index in range(len(split)):
-        jpeg, label = split.read(index)
+        (jpeg,), label = split.read(np.array([index])), split.labels[index]
         crop = tf.io.decode_jpeg(jpeg, dct_method="INTEGER_ACCURATE").numpy()[16:240, 16:240]
         logits = (
             net(crop[None].astype(np.float32) - weights["mean_image"][16:240, 16:240]).numpy()[0].astype(np.float64)
@@ -298,6 +306,32 @@ def test_statistics_of_another_dataset(inputs, tmp_path):
     write_inputs(tmp_path / "other", 4, 3)
     with pytest.raises(DataError, match="expected statistics of dataset"):
         job.run(config_of(inputs, tmp_path, statistics=str(tmp_path / "other" / "statistics.json")))
+
+
+def test_an_empty_class(tmp_path):
+    dataset = write_dataset(tmp_path, {"train": [[example(0, 1), example(2, 2)]], "validation": [[example(0, 3)]]})
+    write_statistics(tmp_path, dataset)
+    with pytest.raises(
+        DataError, match=r"expected training images of all 3 classes, got none of 1: n00000001 \(label 1\)"
+    ):
+        job.run(config_of(tmp_path, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("mean", "found"),
+    [
+        (np.zeros((224, 224, 3), np.float32), "float32 (224, 224, 3) of 0.0 to 0.0"),
+        (np.zeros((256, 256, 3), np.float64), "float64 (256, 256, 3)"),
+        (np.full((256, 256, 3), -1, np.float32), "of -1.0 to -1.0"),
+        (np.full((256, 256, 3), np.nan, np.float32), "of nan to nan"),
+    ],
+)
+def test_a_mean_image_that_is_none(tmp_path, mean, found):
+    with storage.create(str(tmp_path / "mean_image.npy")) as file:
+        np.save(file, mean)
+    files = {"mean_image.npy": manifest.file_entry(tmp_path / "mean_image.npy")}
+    with pytest.raises(DataError, match=f"expected float32 \\(256, 256, 3\\) of 0 to 255, got .*{re.escape(found)}"):
+        job.load_mean_image(manifest.Manifest("statistics", str(tmp_path), files, {}))
 
 
 def flags_of(config):

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_dataset import write_inputs
 
 from components.shared import manifest
@@ -84,5 +85,9 @@ def test_random_kills_change_no_bit(tmp_path, request):
     assert histories[0] == histories[1]  # losses, errors and rates of every epoch
     assert len(histories[0].splitlines()) == NUM_EPOCHS
     assert json.loads(histories[0].splitlines()[-1])["step"] == NUM_EPOCHS * STEPS_PER_EPOCH
-    assert models[0].files == models[1].files  # sha256 of the weights
+    assert models[0].files == models[1].files  # sha256 of the weights, the losses and the rates
     assert models[0].digest == models[1].digest
+    logs = [models[1].info["logs_uri"], *(model.stage("losses.npy") for model in models)]
+    events = EventAccumulator(logs[0], size_guidance={"scalars": 0}).Reload().Scalars("steps/loss")
+    assert [event.step for event in events] == list(range(1, NUM_EPOCHS * STEPS_PER_EPOCH + 1))
+    assert [event.value for event in events] == np.load(logs[1]).tolist() == np.load(logs[2]).tolist()

@@ -50,6 +50,7 @@ def test_t02_one_tower(filters, expected):
 def test_t03_sizes_and_units():
     sizes = [FULL[f"{name}a"]["shape"][0] for name in ("conv1", "pool1", "conv2", "pool2", "conv3", "conv4", "conv5")]
     assert [*sizes, FULL["pool5a"]["shape"][0]] == [55, 27, 27, 13, 13, 13, 13, 6]
+    assert {54, 56}.isdisjoint(layer["shape"][0] for layer in FULL.values())
     totals = network.totals(list(FULL.values()))
     assert totals == {"num_parameters": 60965224, "num_neurons": 659272, "num_macs": 724406816}
 

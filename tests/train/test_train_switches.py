@@ -10,10 +10,12 @@ from tiny_dataset import NUM_CLASSES, tiny, write_inputs
 from components.shared import manifest, runlog
 from components.shared.errors import UsageError
 from components.train import contract, job, network, schedule
-from components.train.data import Split, TrainingBatches, iterate
+from components.train.data import TrainingBatches
+from components.train.loader import iterate
 from components.train.model import AlexNet
 from components.train.optimizer import PaperSGD, rates
 from components.train.recipe import ALEXNET_2012, ALEXNET_2012_PAPER, RECIPES
+from components.train.shards import Split
 from components.train.step import make_train_step
 from components.train.switches import SWITCHES, described, named
 
@@ -55,6 +57,7 @@ def test_parameters_of_every_switch(switch):
         "drop-conv3": 60965224 - 885120 - 663936 + 885120,  # conv4 takes the place at which the towers meet
         "drop-conv4": 60965224 - 663936,
         "drop-conv5": 60965224 - 442624 + 36 * (384 - 256) * 4096,  # fc6 sees the 384 maps of conv4
+        "conv6": 60965224 + 3 * 3 * 256 * 256 + 256,  # both towers see both
     }
     layers = list(layers_of(f"alexnet-2012+{switch}").values())
     assert network.totals(layers)["num_parameters"] == changed.get(switch, 60965224)
@@ -68,6 +71,15 @@ def test_what_is_left_in_the_network():
     assert not any(layer["op"] == "dropout" for layer in layers_of("smoke+no-dropout").values())
     short = layers_of("smoke+drop-conv3+drop-conv4+drop-conv5")
     assert short["pool5b"]["inputs"] == ["concat2"] and short["flatten"]["shape"] == [6 * 6 * 2 * 64]
+    for name, sources in (("conv6", ["relu5a", "relu5b"]), ("drop-conv5+conv6", ["pool5a", "pool5b"])):
+        layers = layers_of(f"alexnet-2012+{name}")
+        assert layers["concat5"]["inputs"] == sources
+        assert layers["conv6a"]["inputs"] == layers["conv6b"]["inputs"] == ["concat5"]
+        assert layers["conv6a"]["kernel"][-1] == 128 and layers["conv6a"]["shape"] == [6, 6, 128]
+        assert layers["concat6"]["inputs"] == ["relu6a", "relu6b"] and layers["fc6"]["kernel"] == [9216, 4096]
+    assert layers_of("alexnet-2012+plain-pool+conv6")["conv6b"]["shape"] == [6, 6, 128]
+    conv6 = named("alexnet-2012+conv6").convs[5]
+    assert (conv6.filters, conv6.weight_std, conv6.bias) == (256, 0.03, 1)  # [C] layers-146-2009.cfg
     crossing = layers_of("smoke+drop-conv3")
     assert crossing["conv4a"]["inputs"] == crossing["conv4b"]["inputs"] == ["concat2"]
 
@@ -114,7 +126,7 @@ def two_steps(inputs, name):
     optimizer = PaperSGD(model.parameters(), recipe)
     mean = np.full((224, 224, 3), 120, np.float32)
     step = make_train_step(model, optimizer, mean, tf.distribute.get_strategy())
-    batches = list(iterate(training.read, 0, 2))
+    batches = list(iterate(training, 0, 2))
     phase = schedule.current_phase(recipe, 1, 3, [])
     rescale = 1 + phase.color_noise if recipe.color_noise_rescale else 1.0
     tf.config.run_functions_eagerly(True)

@@ -31,6 +31,7 @@ from components.train import network, towers
 from components.train.model import AlexNet
 from components.train.optimizer import PaperSGD
 from components.train.step import cross_entropy, make_train_step, make_validation_step
+from components.train.switches import SWITCHES
 
 DEVICES = ("/device:CPU:1", "/device:CPU:2")
 MEAN = np.full((224, 224, 3), 120, np.float32)
@@ -38,7 +39,7 @@ RATES = np.array([1e-3, 1e-3, 1e-3, 1e-3], np.float32)
 recipe = tiny()
 layers = network.build(recipe, 3)
 
-def make(parallel):
+def make(parallel, layers=layers, recipe=recipe):
     model = AlexNet(layers, recipe, 0)
     return towers.TowerNet(model, DEVICES) if parallel else model
 
@@ -117,6 +118,11 @@ for layer in swapped.placed:
     if layer["name"] in ("conv4a", "conv4b"):
         layer["tower"] = {"a": "b", "b": "a"}[layer["tower"]]
 result["swapped"] = copies(tf.function(lambda: swapped(swapped.prepare(lambda: images + 1))))
+longer = SWITCHES["conv6"][0](recipe)
+longer_layers = network.build(longer, 3)
+whole, halves = (make(parallel, longer_layers, longer) for parallel in (False, True))
+np.testing.assert_allclose(halves(halves.prepare(lambda: images + 1)), whole(images + 1), rtol=1e-5)
+result["conv6"] = copies(tf.function(lambda: halves(halves.prepare(lambda: images + 1))))
 print(json.dumps(result))
 """
 
@@ -152,6 +158,9 @@ def test_devices_exchange_halves_at_conv3_and_the_dense_layers_only(two_devices)
     forward = [copy[:2] for copy in two_devices["forward"]]
     # conv3, fc6 and fc7 are on both devices and need the other's half; fc8 is on the first.
     assert (forward.count(a_to_b), forward.count(b_to_a)) == (3, 4), two_devices["forward"]
+    # A sixth convolution sees both towers too.
+    longer = [copy[:2] for copy in two_devices["conv6"]]
+    assert (longer.count(a_to_b), longer.count(b_to_a)) == (4, 5), two_devices["conv6"]
     training = [copy[:2] for copy in two_devices["training"]]
     # A half that went forward comes back as its gradient; the update copies nothing.
     assert (training.count(a_to_b), training.count(b_to_a)) == (7, 7), two_devices["training"]
