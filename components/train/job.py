@@ -96,7 +96,7 @@ def run(config: Train) -> Metadata:
     if config.parallel == "towers":
         towers.check(recipe, config.gpus)
     storage.check_writable(config.root_uri)
-    machine = devices.use(config.gpus, getattr(recipe, "precision", "float32"), log)
+    machine = devices.use(config.gpus, recipe.precision, log)
     dataset, statistics = load_inputs(config)
     num_epochs = config.num_epochs or recipe.num_epochs
     # Devices are no part of the key: draws do not depend on them, and a run may go on with others, shared otherwise.
