@@ -13,7 +13,7 @@ from pipeline.engine import DockerEngine
 from pipeline.local import perform
 
 
-def _record(arguments: argparse.Namespace, home: Path, console: Console) -> dict[str, Any]:
+def _record(arguments: argparse.Namespace, home: Path) -> dict[str, Any]:
     """Find the record of the task: in a run folder, on a server, or under the root of a run on a cluster."""
     root_uri, run_id, task = storage.absolute(arguments.root), runs.run_id_of(arguments.run), arguments.task
     here = Path(arguments.run).exists() or (home / "runs" / arguments.run).is_dir()
@@ -26,7 +26,6 @@ def _record(arguments: argparse.Namespace, home: Path, console: Console) -> dict
         record = cluster_rerun.from_server(client.connect(arguments), run_id, task, home)
     else:
         record = cluster_rerun.from_root(root_uri, run_id, task, home)
-        console.line(f"image: {record['task']['image']}, which pipeline.yaml names now; what a run leaves names none")
     # That image is wanted, unless another one or no container at all is asked for.
     reference = record["task"]["image"]
     wanted = arguments.runner != "process" and not arguments.image
@@ -42,7 +41,7 @@ def rerun_command(arguments: argparse.Namespace) -> int:
     """
     console = Console()
     home = home_of(storage.absolute(arguments.root)).absolute()
-    record = _record(arguments, home, console)
+    record = _record(arguments, home)
     given = arguments.param + ([f"gpus={arguments.gpus}"] if arguments.gpus is not None else [])
     step = rerun.prepare(record, given, arguments.image, home)
     in_docker = record["code"].startswith("sha256:") or arguments.image or arguments.shell

@@ -30,7 +30,7 @@ def _sample_release(run: Run, home: Path, console: Console) -> str:
     code, error = ProcessEngine().call("sample", words, log_path, console)
     if code != 0:
         raise TaskFailed(f"sample failed with exit code {code}: {error or 'see its log'}\nlog: {log_path}")
-    console.line(f"{'sample':<11} done in {runlog.format_seconds(time.monotonic() - start)}, {release}")
+    console.line(f"{'sample':<12} done in {runlog.format_seconds(time.monotonic() - start)}, {release}")
     return str(release)
 
 

@@ -7,7 +7,7 @@ the bytes that they name stay where they are.
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,4 +175,5 @@ def from_root(root_uri: str, run: str, name: str, home: Path) -> dict[str, Any]:
         for output, entry in last["executor_input"].get("outputs", {}).get("artifacts", {}).items()
         if output != LOGS
     ]
+    task = replace(task, image=last["image"] or task.image)
     return _record(run, task, last["executor_input"], artifacts, home, name)

@@ -28,10 +28,10 @@ class Console:
     def status(self, task: str, text: str) -> None:
         """Show what a task is doing."""
         if self._live:
-            self._stream.write(f"\r\x1b[K{task:<11} {text}"[:200])
+            self._stream.write(f"\r\x1b[K{task:<12} {text}"[:200])
             self._stream.flush()
         elif time.monotonic() - self._last >= QUIET_SECONDS:
-            self.line(f"{task:<11} {text}")
+            self.line(f"{task:<12} {text}")
 
     def entry(self, task: str, raw: str) -> dict[str, str] | None:
         """Show one line of a task's log if it says something to a person.
@@ -45,7 +45,7 @@ class Console:
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
         if entry["level"] == "warning":
-            self.line(f"{task:<11} {text}")
+            self.line(f"{task:<12} {text}")
         else:
             self.status(task, text)
         return entry

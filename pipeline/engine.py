@@ -124,7 +124,7 @@ class ProcessEngine:
 
     def _stop(self, process: subprocess.Popen[bytes], console: Console, name: str) -> None:
         """Ask the process group to end; kill it when it does not, or when asked twice."""
-        console.line(f"{name:<11} stopping; once more to kill it")
+        console.line(f"{name:<12} stopping; once more to kill it")
         with contextlib.suppress(ProcessLookupError):
             try:
                 os.killpg(process.pid, signal.SIGTERM)
@@ -213,7 +213,7 @@ class DockerEngine:
                 # The container is kept until its exit code is read: one that is gone tells nothing.
                 return int(container.wait()["StatusCode"]), last_error
             except KeyboardInterrupt:
-                console.line(f"{task.name:<11} stopping; once more to kill it")
+                console.line(f"{task.name:<12} stopping; once more to kill it")
                 container.stop(timeout=GRACE_SECONDS)
                 log_path.write_bytes(container.logs())  # with what it said while it ended
                 raise _stopped(task.name) from None

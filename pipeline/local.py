@@ -159,7 +159,7 @@ def perform(step: Step, engine: Engine, cache: Cache | None, console: Console) -
         record["seconds"] = round(time.time() - start, 3)
         storage.write_text(step.folder / "task.json", json.dumps(record, indent=1))
     took = f"cached, from run {hit['run_id']}" if hit else f"done in {runlog.format_seconds(record['seconds'])}"
-    console.line(f"{task.name:<11} {took}")
+    console.line(f"{task.name:<12} {took}")
     return outputs
 
 
@@ -204,7 +204,7 @@ def _end(task: Task, run: Run, last: str, failure: Failure | None, engine: Engin
     except ENDS as error:
         if failure is None:
             return error
-        console.line(f"{task.name:<11} failed too: {error}")
+        console.line(f"{task.name:<12} failed too: {error}")
     return failure
 
 

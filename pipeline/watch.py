@@ -54,7 +54,7 @@ def watch(client: Client, run_id: str, interval: float, timeout: float, patience
         for task in view.tasks:
             now = (task.state, task.attempts, task.message)
             if said.get(task.name) != now:
-                console.line(f"{task.name:<11} {sentence(task)}")
+                console.line(f"{task.name:<12} {sentence(task)}")
                 said[task.name] = now
         stopped_here = stopped_here or view.state == "cancelling"
         if view.state == "failed" and stopped_here:

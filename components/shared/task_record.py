@@ -16,7 +16,7 @@ PLACE = re.compile(r"://.*?/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/([^/]+
 
 
 def write(component: str, root_uri: str, executor_input: dict[str, Any], log: RunLog) -> None:
-    """Publish `<root>/tasks/<run id>/<task>/<pod>.json` with the parameters, inputs and outputs of this attempt.
+    """Publish `<root>/tasks/<run id>/<task>/<pod>.json` with the image, parameters, inputs and outputs of this attempt.
 
     Outside of a cluster nothing is written: the local runner keeps its own record.
 
@@ -33,7 +33,15 @@ def write(component: str, root_uri: str, executor_input: dict[str, Any], log: Ru
         return
     run_id, task = found.groups()
     pod = os.environ.get("KFP_POD_NAME") or socket.gethostname()  # a host name is cut at 63 characters
-    record = {"run_id": run_id, "task": task, "component": component, "pod": pod, "started": time.time()}
+    image = os.environ.get("ALEXNET_IMAGE", "")  # set by pipeline/resources.py: no pod is told its own
+    record = {
+        "run_id": run_id,
+        "task": task,
+        "component": component,
+        "image": image,
+        "pod": pod,
+        "started": time.time(),
+    }
     data = json.dumps({**record, "executor_input": executor_input}, indent=1).encode()
     try:
         storage.publish_bytes(data, storage.join(storage.absolute(root_uri), "tasks", run_id, task, f"{pod}.json"))

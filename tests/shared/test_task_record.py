@@ -1,12 +1,14 @@
 """What a step on a cluster leaves under its root."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 from conftest import PROJECT_DIR
 
+IMAGE = "registry.example/ingest@sha256:" + 64 * "0"
 RUN = "3f2c9a41-7d5e-4b0c-9a77-0d8f6f1c2b3a"
 
 
@@ -22,7 +24,8 @@ def ingest(folder, root, given):
     words = ["--release-uri", folder / "nothing", "--root-uri", root, "--executor-input", json.dumps(given)]
     words += ["--dataset", folder / "dataset.json", "--summary", folder / "summary.md"]
     command = [sys.executable, "-m", "components.ingest", *map(str, words)]
-    return subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True)
+    environment = os.environ | {"ALEXNET_IMAGE": IMAGE}
+    return subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.parametrize("place", ["gs://b/kfp/alexnet", "s3://b/alexnet", "minio://mlpipeline/v2/artifacts/alexnet"])
@@ -32,7 +35,8 @@ def test_a_step_on_a_cluster_leaves_what_a_rerun_needs_even_if_it_fails(tmp_path
     [path] = (tmp_path / "root").rglob("*.json")
     assert path.parent == tmp_path / "root" / "tasks" / RUN / "ingest"
     record = json.loads(path.read_text())
-    assert (record["component"], record["run_id"], record["executor_input"]) == ("ingest", RUN, given)
+    found = record["component"], record["image"], record["run_id"], record["executor_input"]
+    assert found == ("ingest", IMAGE, RUN, given)
 
 
 @pytest.mark.parametrize("given", [{}, executor_input("/data/runs/20261120-101500-ab12cd34/ingest/dataset.json")])
