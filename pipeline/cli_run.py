@@ -42,10 +42,11 @@ def _result(run: Run, status: str) -> dict[str, Any]:
         metrics = json.loads(storage.read_bytes(evaluated["metrics"]["path"]))
         result |= {"num_classes": metrics["num_classes"], "num_examples": metrics["num_examples"], "metrics": metrics}
         result |= {name: evaluated[name]["path"] for name in ("report", "predictions")}
-    for task, artifact in (("ingest", "dataset"), ("statistics", "statistics"), ("train", "model")):
+    for task, artifact in (("ingest", "dataset"), ("statistics", "statistics")):
         if task in run.outputs:
             result[artifact] = run.outputs[task][artifact]["path"]
-    return result
+    models = [outputs["model"]["path"] for outputs in run.outputs.values() if "model" in outputs]
+    return result | ({"model": models[0]} if len(models) == 1 else {"models": models} if models else {})
 
 
 def _summary(result: dict[str, Any]) -> str:
@@ -55,9 +56,10 @@ def _summary(result: dict[str, Any]) -> str:
         f"   top-5 error {100 * metrics['top5_error' + suffix]:5.1f} %\n"
         for view, suffix in (("ten crops", ""), ("centre crop", "_center"))
     ]
+    networks = f", average of {metrics['num_networks']} networks" if metrics["num_networks"] > 1 else ""
     return (
         f"\n{result['num_examples']} images, {result['num_classes']} classes"
-        f" (chance {100 * (1 - 1 / result['num_classes']):.1f} %)\n"
+        f" (chance {100 * (1 - 1 / result['num_classes']):.1f} %){networks}\n"
         f"{''.join(rows)}"
         f"report: {result['report']}"
     )

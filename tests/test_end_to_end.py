@@ -75,6 +75,7 @@ def test_a_second_network_is_trained_beside_the_first(finished_run, sample_relea
     assert made["evaluate"]["inputs"]["models"] == [made[f"train-seed-{n}"]["outputs"]["model"] for n in (0, 1)]
     outcome = json.loads((root / "outcomes" / f"{again['run_id']}.json").read_text())
     assert (outcome["state"], outcome["parameters"]["seeds"]) == ("SUCCEEDED", [0, 1])
+    assert again["models"] == [made[f"train-seed-{n}"]["outputs"]["model"]["path"] for n in (0, 1)]
 
 
 @pytest.mark.slow

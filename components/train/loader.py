@@ -13,7 +13,7 @@ from components.shared.errors import DataError, StorageError
 from components.train.data import CROP_SIZE, Batches
 
 # A core decodes about 3,000 images/s; more threads would only hold more batches in memory.
-MAX_THREADS = 8
+MAX_THREADS = 16
 STARVED_SECONDS = 300.0  # longer than any retry of a storage that is alive
 POLL_SECONDS = 0.5
 
