@@ -198,7 +198,7 @@ def test_it_runs_after_a_failure_and_is_told_which(pipeline, tmp_path):
 def test_its_own_failure_hides_no_other(pipeline, tmp_path, capsys):
     with pytest.raises(TaskFailed, match="grow failed with exit code 65"):
         run(pipeline, tmp_path, seeds=[1], bad=1, code=9)
-    assert "note        failed too: note failed with exit code 9" in capsys.readouterr().err
+    assert "note         failed too: note failed with exit code 9" in capsys.readouterr().err
 
 
 def test_its_own_failure_is_one(pipeline, tmp_path):
