@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from components.shared import backends
 
 PROJECT_DIR = Path(__file__).parents[1]
 SHARED_DATA = PROJECT_DIR.parent / "shared" / "data"
+
+# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
