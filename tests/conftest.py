@@ -9,12 +9,19 @@ import sys
 from pathlib import Path
 
 import gcp_storage_emulator.server
+import hypothesis
 import pytest
 
 from components.shared import backends
 
 PROJECT_DIR = Path(__file__).parents[1]
 SHARED_DATA = PROJECT_DIR.parent / "shared" / "data"
+
+# No test fails because a machine is slow.
+hypothesis.settings.register_profile(
+    "untimed", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

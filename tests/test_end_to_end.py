@@ -36,7 +36,7 @@ def test_a_run_says_what_came_of_it(finished_run):
         assert Path(result[name]).is_file()
     assert Path(result["report"]).read_text().lstrip().lower().startswith("<!doctype html>")
     for task in TASKS:
-        assert f"{task:<11} done in" in stderr
+        assert f"{task:<12} done in" in stderr
 
 
 @pytest.mark.slow
