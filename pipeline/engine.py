@@ -77,7 +77,6 @@ def follow(name: str, lines: Iterable[bytes], log_path: Path, console: Console) 
     Returns:
         The message of the last error that it logged.
     """
-    storage.make_parent(log_path)
     last_error = ""
     with log_path.open("wb") as log:
         for raw in lines:
@@ -106,6 +105,7 @@ class ProcessEngine:
         """Run any command; `python` is this interpreter. Returns and raises as `execute`."""
         words = [sys.executable if word == "python" else word for word in words]
         environment = {**os.environ, "ALEXNET_LOG": "json", "PYTHONUNBUFFERED": "1"}
+        storage.make_parent(log_path)  # the task may write beside its log at once
         # A session of its own: Ctrl-C reaches this process only, which then ends the task in order.
         with subprocess.Popen(
             words,

@@ -215,7 +215,7 @@ def test_a_run_goes_on_with_towers_and_back(tmp_path, monkeypatch):
 
         monkeypatch.setattr(Checkpoints, "save", stopping)
         uri = str(tmp_path / "root" / name)
-        return job.train_and_publish(config_of(tmp_path, parallel), tiny(), 3, dataset, statistics, uri, log)
+        return job.train_and_publish(config_of(tmp_path, parallel), tiny(), 3, dataset, statistics, uri, {}, log)
 
     whole = run("whole", "data")
     for stop_at, parallel in ((2, "data"), (6, "towers")):  # then data again to the end
