@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from components.shared import runlog, storage
+from components.shared import manifest, runlog, storage
 from components.shared.errors import DataError, StorageError
 
 NUM_KEPT = 2
@@ -58,13 +58,17 @@ class Checkpoints:
         name = f"step-{step:08d}"
         data = safetensors.numpy.save(arrays)
         self._delete(name)  # left by a run that was killed before its commit, or damaged
-        storage.publish_bytes(data, self._uri(f"{name}.safetensors"))
+        entry = manifest.publish(data, self.base_uri, f"{name}.safetensors")
+        if storage.sha256(self._uri(f"{name}.safetensors")) != entry["sha256"]:
+            raise StorageError(
+                f"{self._uri(name)}.safetensors: reads back as other bytes than were written. Check the disk; the "
+                "checkpoints before stay"
+            )
         record = {
             "schema_version": SCHEMA_VERSION,
             "run_key": self.run_key,
             "step": step,
-            "num_bytes": len(data),
-            "sha256": storage.sha256(self._uri(f"{name}.safetensors")),
+            **entry,
             "state": state,
         }
         storage.publish_bytes(json.dumps(record, allow_nan=False).encode(), self._uri(f"{name}.json"))

@@ -198,6 +198,21 @@ def test_a_damaged_checkpoint_is_passed_over_loudly(tmp_path, capfd, kind):
     assert checkpoints.load()[0] == 3
 
 
+def test_a_checkpoint_that_reads_back_as_other_bytes_is_not_committed(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(str(tmp_path), "key", runlog.RunLog("train"))
+    checkpoints.save(1, {"a": np.full(100, 1, np.float32)}, {})
+    publish = storage.publish_bytes
+
+    def publish_on_a_bad_disk(data, uri):
+        publish(data, uri)
+        damage(storage.local_path(uri), "bytes")
+
+    monkeypatch.setattr(storage, "publish_bytes", publish_on_a_bad_disk)
+    with pytest.raises(errors.StorageError, match=r"step-00000002\.safetensors: reads back as other bytes"):
+        checkpoints.save(2, {"a": np.full(100, 2, np.float32)}, {})
+    assert checkpoints.load()[0] == 1
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_from_the_checkpoint_before_the_damaged_one(whole, inputs, tmp_path, recipes, capfd):
     config = config_of(inputs, tmp_path, checkpoint_minutes=0.0)
