@@ -84,6 +84,11 @@ def _order(path: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
 
 
+def own_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return what a step said about an artifact, without what Kubeflow adds when it hands it on."""
+    return {k: v for k, v in metadata.items() if k not in ("display_name", "store_session_info")}
+
+
 def _executor_input(patch: dict[str, Any]) -> dict[str, Any]:
     command = patch["containers"][0]["command"]
     return json.loads(command[command.index("--executor_input") + 1])
@@ -170,9 +175,8 @@ def number(tasks: list[TaskRun]) -> None:
 
 def _metadata_by_uri(tasks: list[TaskRun]) -> dict[str, dict[str, Any]]:
     """Return what the steps said about their outputs, as the steps after them were told it."""
-    added = ("display_name", "store_session_info")
     return {
-        artifact["uri"]: {k: v for k, v in artifact.get("metadata", {}).items() if k not in added}
+        artifact["uri"]: own_metadata(artifact.get("metadata", {}))
         for task in tasks
         for entry in task.record.get("executor_input", {}).get("inputs", {}).get("artifacts", {}).values()
         for artifact in entry["artifacts"]

@@ -14,19 +14,18 @@ from typing import Any
 from components.shared import storage
 from components.shared.errors import AlexNetError, UsageError
 from pipeline import images, ir, runs
-from pipeline.argo import LOGS, Artifact
+from pipeline.argo import LOGS, Artifact, own_metadata
 from pipeline.cache import Input, Output, describe
 from pipeline.client import Client
 from pipeline.ir import Task
+from pipeline.nested import Leaf
 from pipeline.parameters import typed
-
-ADDED = ("display_name", "store_session_info")  # to the metadata of inputs, by Kubeflow
 
 
 def _download(uri: str, path: Path, metadata: dict[str, Any]) -> Output:
     with storage.open_read(runs.readable(uri)) as source, storage.create(str(path)) as target:
         shutil.copyfileobj(source, target)
-    return describe(path, {k: v for k, v in metadata.items() if k not in ADDED})
+    return describe(path, own_metadata(metadata))
 
 
 def _inputs(executor_input: dict[str, Any], task: Task, folder: Path) -> dict[str, Input]:
@@ -107,24 +106,8 @@ def from_server(client: Client, run: str, name: str, home: Path) -> dict[str, An
             f"run {view.run_id}, task {name}: the server does not say what it was given (no v1beta1 API, or its driver "
             "failed). Pass the --root of the run instead of --endpoint: the step left a record there"
         )
-    component, container = record["component"], record["container"]
-    inputs, outputs = component.get("inputDefinitions", {}), component.get("outputDefinitions", {})
-    parameters = inputs.get("parameters", {})
-    types = {n: entry["parameterType"] for n, entry in parameters.items()}
-    task = Task(
-        name=name,
-        component=container["command"][-1].removeprefix("components."),
-        image=record["image"],
-        command=container["command"],
-        args=container["args"],
-        enable_cache=False,
-        parameters={},
-        defaults={n: typed(types[n], e["defaultValue"]) for n, e in parameters.items() if "defaultValue" in e},
-        types=types,
-        artifacts={},
-        outputs={n: e["artifactType"]["schemaTitle"] for n, e in outputs.get("artifacts", {}).items()},
-        lists=[n for n, e in inputs.get("artifacts", {}).items() if e.get("isArtifactList")],
-    )
+    leaf = Leaf(name, {}, record["component"], {}, {}, "")
+    task = ir.task_of(leaf, record["container"] | {"image": record["image"]})
     made = found.artifacts if found.state == "succeeded" else []
     return _record(view.run_id, task, record["executor_input"], made, home, name)
 

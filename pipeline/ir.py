@@ -61,11 +61,19 @@ def _parameters(definitions: dict[str, Any]) -> tuple[dict[str, str], dict[str, 
     return types, defaults
 
 
-def _task(leaf: Leaf, executors: dict[str, Any]) -> Task:
+def _container(leaf: Leaf, executors: dict[str, Any]) -> dict[str, Any]:
     executor = executors[leaf.component["executorLabel"]]
     if "container" not in executor:
         raise refuse(f"task {leaf.name}", f"an executor of kind {' '.join(executor)}")
-    container = executor["container"]
+    return executor["container"]
+
+
+def task_of(leaf: Leaf, container: dict[str, Any]) -> Task:
+    """Resolve a task: its component's interface, and the container that runs it.
+
+    Raises:
+        UsageError: it has what the local runner does not know.
+    """
     inputs = leaf.component.get("inputDefinitions", {})
     types, defaults = _parameters(inputs.get("parameters", {}))
     outputs = leaf.component.get("outputDefinitions", {})
@@ -98,7 +106,7 @@ def load(path: Path = PIPELINE_PATH) -> Pipeline:
     types, defaults = _parameters(spec["root"].get("inputDefinitions", {}).get("parameters", {}))
     leaves, exits = flatten(spec)
     executors = spec["deploymentSpec"]["executors"]
-    tasks, ends = ([_task(leaf, executors) for leaf in group] for group in (leaves, exits))
+    tasks, ends = ([task_of(leaf, _container(leaf, executors)) for leaf in group] for group in (leaves, exits))
     return Pipeline(tasks, types, defaults, next(iter(ends), None))
 
 

@@ -44,6 +44,12 @@ def refuse(where: str, what: str) -> UsageError:
     )
 
 
+def all_tasks(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name and entry of every task of a specification, whichever graph it is in."""
+    for holder in (spec["root"], *spec["components"].values()):
+        yield from holder.get("dag", {}).get("tasks", {}).items()
+
+
 def _check(where: str, entry: dict[str, Any], known: set[str]) -> None:
     if unknown := set(entry) - known:
         raise refuse(where, " and ".join(sorted(unknown)))

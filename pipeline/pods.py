@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.nested import all_tasks
+
 SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL", re.IGNORECASE)
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 TAG = re.compile(r":(?!latest$)[\w.-]+$")
@@ -108,7 +110,6 @@ def _timeouts(label: str, settings: dict[str, Any], spec: dict[str, Any]) -> Ite
 
 def _tasks(label: str, spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the tasks that an executor runs for, in whatever graph they are."""
-    for holder in (spec["root"], *spec["components"].values()):
-        for name, task in holder.get("dag", {}).get("tasks", {}).items():
-            if spec["components"][task["componentRef"]["name"]].get("executorLabel") == label:
-                yield name, task
+    for name, task in all_tasks(spec):
+        if spec["components"][task["componentRef"]["name"]].get("executorLabel") == label:
+            yield name, task

@@ -12,6 +12,7 @@ from components.shared.errors import DataError, StorageError, UsageError
 from pipeline import argo, submission
 from pipeline.argo import Artifact, TaskRun, seconds
 from pipeline.client import PATIENCE_SECONDS, Client, Refused
+from pipeline.nested import all_tasks
 
 FINAL = {"succeeded": 0, "failed": 1, "cancelled": 4}  # state: exit code
 STATES = {"CANCELED": "cancelled", "CANCELING": "cancelling", "RUNTIME_STATE_UNSPECIFIED": "pending", "": "pending"}
@@ -111,9 +112,8 @@ def _names(run: dict[str, Any]) -> set[str]:
     """Return the names of the tasks that are containers; a run of an uploaded version has no pipeline with it."""
     sent = run.get("pipeline_spec") or submission.documents()[0]
     spec = sent.get("pipeline_spec", sent)
-    graphs = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
-    entries = [item for graph in graphs for item in graph["tasks"].items()]
-    return {n for n, task in entries if "executorLabel" in spec["components"][task["componentRef"]["name"]]}
+    components = spec["components"]
+    return {name for name, task in all_tasks(spec) if "executorLabel" in components[task["componentRef"]["name"]]}
 
 
 def _plain_tasks(run: dict[str, Any]) -> list[TaskRun]:

@@ -11,6 +11,7 @@ from components.shared import storage
 from components.shared.errors import AlexNetError, UsageError
 from pipeline import ir, pods
 from pipeline.client import Client, Refused
+from pipeline.nested import all_tasks
 
 EXPERIMENT = "alexnet"
 INPUTS = ("release_uri", "root_uri")
@@ -97,10 +98,8 @@ def fingerprint(values: dict[str, Any]) -> str:
 
 def without_cache(spec: dict[str, Any]) -> dict[str, Any]:
     """Return a pipeline in which no task looks into the cache, those of nested graphs neither."""
-    graphs = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
-    for graph in graphs:
-        for task in graph["tasks"].values():
-            task["cachingOptions"] = {"enableCache": False}
+    for _, task in all_tasks(spec):
+        task["cachingOptions"] = {"enableCache": False}
     return spec
 
 
