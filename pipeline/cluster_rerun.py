@@ -76,7 +76,7 @@ def _record(
         "run_id": run_id,
         "task": asdict(task),
         "code": "",
-        "parameters": task.defaults | {n: typed(task.types[n], value) for n, value in values.items()},
+        "parameters": {n: typed(task.types[n], value) for n, value in values.items() if n in task.types},
         "inputs": _inputs(executor_input, task, folder),
         "outputs": _outputs(artifacts, folder),
     }

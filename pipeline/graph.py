@@ -21,10 +21,10 @@ from pipeline.images import image
 
 HEADER = "# Made from pipeline/graph.py by `alexnet compile`. `alexnet run` and Kubeflow run it as it is.\n"
 
-ingest, statistics, evaluate, outcome = (
-    container_component(contract, image(contract.NAME)) for contract in (Ingest, Statistics, Evaluate, Outcome)
+ingest, statistics, outcome = (
+    container_component(contract, image(contract.NAME)) for contract in (Ingest, Statistics, Outcome)
 )
-train = container_component(Train, image("train-gpu"))
+train, evaluate = (container_component(contract, image(f"{contract.NAME}-gpu")) for contract in (Train, Evaluate))
 
 
 @dsl.pipeline(name="alexnet")
@@ -34,13 +34,20 @@ def alexnet(
     release_fingerprint: str = "",
     subset: str = "all",
     jpeg_quality: int = 95,
+    order_seed: int = 0,
+    max_bad_per_million: int = 1000,
     patches: str = "auto",
+    beam_runner: str = "FnApiRunner",
+    beam_options: str = "",
     recipe: str = "alexnet-2012",
     num_epochs: int = 0,
     seeds: list[int] = [0],  # noqa: B006  kfp only reads it
-    gpus: int = resources.NUM_GPUS,
+    gpus: str = "2",
     parallel: str = "data",
+    checkpoint_minutes: float = 10.0,
     split: str = "test",
+    evaluate_batch_size: int = 16,
+    evaluate_gpus: str = "1",
     node_selector: dict = {},  # noqa: B006
     tolerations: list = resources.TOLERATIONS,
 ):
@@ -48,7 +55,7 @@ def alexnet(
 
     1. ingest: nested tars to 256x256 TFRecords, every image accounted for.
     2. statistics: mean image and RGB PCA of the training set, exact.
-    3. train: the network of 2012, on a two-GPU node; one for each seed, side by side.
+    3. train: the network of 2012, on a node with GPUs; one for each seed, side by side.
     4. evaluate: centre crop and ten crops of all networks, errors beside the paper's, the report.
     And whatever happened, outcome: how the run ended.
 
@@ -58,15 +65,22 @@ def alexnet(
         release_fingerprint: identity of the release's files; when they change, so does it, and ingest runs again.
         subset: all | classes=N,per_class=M,seed=S | wnids=n01,n02.
         jpeg_quality: quality of the stored JPEG; 2012 used 85.
+        order_seed: seed of the order of the examples in the shards.
+        max_bad_per_million: unusable training images that are allowed, per million; one is always allowed.
         patches: auto | required | waived: whether patch_images.tar must be there.
+        beam_runner: Beam runner of ingest and statistics; the default uses the cores of their own pods.
+        beam_options: options of that runner, as on a command line.
         recipe: alexnet-2012 | alexnet-2012-paper | smoke, and switches such as alexnet-2012+no-lrn.
         num_epochs: length of training; 0 is the recipe's.
         seeds: a network is trained for each: the seed of its weights, order, crops, noise and dropout.
-        gpus: GPUs to train on; 0 is CPU only.
+        gpus: number of GPUs to train each network on, as a text; 0 is CPU only.
         parallel: data | towers: parts of every batch, or a tower of the network, on each GPU.
+        checkpoint_minutes: time between two checkpoints of training.
         split: test | validation: what to evaluate on.
-        node_selector: labels of nodes to train on, an object; the GPUs asked for already select nodes that have them.
-        tolerations: taints of those nodes that training tolerates, a list of objects.
+        evaluate_batch_size: images in a forward pass of evaluate, each of ten crops.
+        evaluate_gpus: 1 or 0 GPUs to evaluate on, as a text.
+        node_selector: labels of nodes to train on, an object; the number of GPUs alone already selects nodes with GPUs.
+        tolerations: taints of nodes with GPUs that training and evaluate tolerate, a list of objects.
     """
     end = outcome(
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
@@ -86,9 +100,15 @@ def alexnet(
             root_uri=root_uri,
             subset=subset,
             jpeg_quality=jpeg_quality,
+            seed=order_seed,
+            max_bad_per_million=max_bad_per_million,
             patches=patches,
+            runner=beam_runner,
+            runner_options=beam_options,
         )
-        numbers = statistics(dataset=dataset.outputs["dataset"], root_uri=root_uri)
+        numbers = statistics(
+            dataset=dataset.outputs["dataset"], root_uri=root_uri, runner=beam_runner, runner_options=beam_options
+        )
         with dsl.ParallelFor(cast(Any, seeds), name="networks") as seed:
             network = train(
                 dataset=dataset.outputs["dataset"],
@@ -99,6 +119,7 @@ def alexnet(
                 seed=seed,
                 gpus=gpus,
                 parallel=parallel,
+                checkpoint_minutes=checkpoint_minutes,
             )
         errors = evaluate(
             dataset=dataset.outputs["dataset"],
@@ -106,8 +127,13 @@ def alexnet(
             models=dsl.Collected(network.outputs["model"]),
             root_uri=root_uri,
             split=split,
+            batch_size=evaluate_batch_size,
+            gpus=evaluate_gpus,
         )
-    resources.apply(dataset, numbers, resources.place(network, node_selector, tolerations), errors, end)
+    resources.apply(dataset, numbers, network, errors, end)
+    resources.use_gpus(network, gpus, tolerations)
+    resources.use_gpus(errors, evaluate_gpus, tolerations)
+    resources.select_node(network, node_selector)
 
 
 def compiled() -> str:

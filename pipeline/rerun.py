@@ -12,7 +12,6 @@ from typing import Any
 
 from components.shared import storage
 from components.shared.errors import DataError, UsageError
-from pipeline import ir
 from pipeline.cache import Input, base_uri, describe, listed, lost_files
 from pipeline.ir import Task
 from pipeline.local import Step
@@ -131,6 +130,6 @@ def prepare(record: dict[str, Any], given: list[str], image: str, home: Path) ->
     task = Task(**{**record["task"], "image": image or recorded})
     folder = home / "reruns" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}-{task.name}"
     root = {"root_uri": str(folder / "root")} if "root_uri" in task.types else {}
-    parameters = record["parameters"] | root | ir.parse_parameters(task.types, given)
+    parameters = record["parameters"] | root | task.parse(given)
     check_inputs(record["inputs"])
     return Step(f"{record['run_id']} rerun", task, folder, parameters, record["inputs"])

@@ -5,7 +5,6 @@ from typing import Any, cast
 from kfp import dsl, kubernetes
 
 DAY_SECONDS = 86_400
-NUM_GPUS = 2
 USER = 10001
 # The taint that GKE, and whoever follows it, puts on nodes with GPUs.
 TOLERATIONS = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
@@ -47,11 +46,14 @@ def apply(
     outcome.set_caching_options(False)  # it is there for its effect
 
 
-def place(train: dsl.PipelineTask, node_selector: Any, tolerations: Any) -> dsl.PipelineTask:
-    """Put training on a node with two GPUs; on which is for two parameters of the run to say."""
-    train.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(NUM_GPUS)
+def use_gpus(task: dsl.PipelineTask, num_gpus: Any, tolerations: Any) -> None:
+    """Request GPUs; both arguments are parameters of the run, and the node tolerates its taint by the second."""
+    task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(num_gpus)
     # The default /dev/shm of a pod is 64 MB, too small for NCCL between two GPUs.
-    kubernetes.empty_dir_mount(train, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit="8Gi")
+    kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit="8Gi")
+    kubernetes.add_toleration_json(task, tolerations)
+
+
+def select_node(train: dsl.PipelineTask, node_selector: Any) -> None:
+    """Put training on nodes with the labels that a parameter of the run names."""
     kubernetes.add_node_selector_json(train, node_selector)
-    kubernetes.add_toleration_json(train, tolerations)
-    return train

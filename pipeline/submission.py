@@ -58,7 +58,7 @@ def read_file(path: str) -> list[str]:
 
 
 def parameters(pipeline: ir.Pipeline, given: list[str]) -> dict[str, Any]:
-    """Check what a person gave against the pipeline; the server would take anything and fail later.
+    """Check what a person gave against the pipeline and the components, which the server knows only the types of.
 
     Args:
         pipeline: the compiled one.
@@ -70,7 +70,7 @@ def parameters(pipeline: ir.Pipeline, given: list[str]) -> dict[str, Any]:
     Raises:
         UsageError: a parameter is unknown, ill-typed, out of range or missing.
     """
-    values = ir.parse_parameters(pipeline.types, given)
+    values = pipeline.parse(given)
     missing = [name for name in pipeline.types if name not in pipeline.defaults and values.get(name, "") == ""]
     if missing:
         example = " ".join(f"--param {name}=..." for name in missing)
