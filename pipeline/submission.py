@@ -54,6 +54,8 @@ def read_file(path: str) -> list[str]:
         raise UsageError(f"{path}: neither JSON nor YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected an object of parameters, got {type(content).__name__}")
+    if empty := [name for name, value in content.items() if value is None]:
+        raise UsageError(f"{path}: {empty[0]} is null. Give it a value, or leave it out for the default")
     return [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in content.items()]
 
 

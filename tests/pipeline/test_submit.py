@@ -79,9 +79,12 @@ def test_parameters_come_from_a_file_too_and_the_command_line_wins(server, tmp_p
     done = submit(server, "--params", path, "--param", "seeds=[2,3]", given=())
     assert done.returncode == 0, done.stderr
     values = server.bodies("/apis/v2beta1/runs")[0]["runtime_config"]["parameters"]
-    assert (values["seeds"], values["gpus"], values["root_uri"]) == ([2, 3], 0, "gs://bucket/a")
+    assert (values["seeds"], values["gpus"], values["root_uri"]) == ([2, 3], "0", "gs://bucket/a")
     (tmp_path / "list.json").write_text("[1]")
     assert submit(server, "--params", tmp_path / "list.json").returncode == 2
+    (tmp_path / "null.json").write_text('{"subset": null}')
+    done = submit(server, "--params", tmp_path / "null.json")
+    assert (done.returncode, "subset is null" in done.stderr) == (2, True)
 
 
 def test_a_release_in_sight_is_identified(server, tmp_path):
