@@ -107,7 +107,7 @@ def artifacts_command(arguments: argparse.Namespace) -> int:
             metadata = json.dumps(artifact.metadata) if artifact.metadata else ""
             name = f"{artifact.task}/{artifact.name}"
             print(f"{name:<24} {artifact.kind.removeprefix('system.'):<22} {artifact.uri} {metadata}".rstrip())
-            if not arguments.out:
+            if not arguments.out or not artifact.uri:  # metrics may be values without a file
                 continue
             try:
                 for path in _save(artifact, Path(arguments.out)):

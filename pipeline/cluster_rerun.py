@@ -108,7 +108,7 @@ def from_server(client: Client, run: str, name: str, home: Path) -> dict[str, An
         )
     leaf = Leaf(name, {}, record["component"], {}, {}, "")
     task = ir.task_of(leaf, record["container"] | {"image": record["image"]})
-    made = found.artifacts if found.state == "succeeded" else []
+    made = [artifact for artifact in found.artifacts if artifact.uri] if found.state == "succeeded" else []
     return _record(view.run_id, task, record["executor_input"], made, home, name)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from components.shared import storage
 from components.shared.errors import DataError, StorageError, UsageError
-from pipeline import argo, submission
+from pipeline import argo, submission, tasks_v2
 from pipeline.argo import Artifact, TaskRun, seconds
 from pipeline.client import PATIENCE_SECONDS, Client, Refused
 from pipeline.nested import all_tasks
@@ -162,7 +162,8 @@ def remote(client: Client, run: str, patience_seconds: float = PATIENCE_SECONDS)
             raise
         raise UsageError(f"run {run_id}: not on {client.endpoint} ({error})") from None
     workflow = workflow_of(client, run_id, patience_seconds)
-    tasks = argo.tasks_of(workflow) or _plain_tasks(found)
+    told = argo.tasks_of(workflow)
+    tasks = tasks_v2.tasks_of(client, found, told, patience_seconds) or told or _plain_tasks(found)
     message = found.get("error", {}).get("message", "") or workflow.get("status", {}).get("message", "")
     return RunView(run_id, client.link(run_id), state_of(found, workflow), tasks, message)
 
