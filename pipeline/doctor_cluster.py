@@ -63,7 +63,7 @@ def _kubernetes() -> Any:
 
     paths = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
     if any(Path(path).is_file() for path in paths.split(os.pathsep)):
-        config.load_kube_config()
+        config.load_kube_config(paths)
     else:
         try:
             config.load_incluster_config()
