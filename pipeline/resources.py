@@ -34,8 +34,10 @@ def apply(
         # more is evicted. A volume of its own would be writable for root only, as Kubeflow sets no fsGroup.
         kubernetes.empty_dir_mount(task, volume_name="scratch", mount_path="/tmp", size_limit=scratch)
         kubernetes.set_timeout(task, days * DAY_SECONDS)
-        # Every task resumes from what it published, so a retry costs only the work in flight. Without a long
-        # backoff_max_duration Argo neither starts nor tolerates a retry more than an hour after the first attempt.
+        # Every task resumes from what it published, so a retry costs only the work in flight. What is retried, a
+        # container that fails or a pod that is deleted, is Argo's policy, for which neither set_retry nor the compiled
+        # file has a field (k8s/README.md). Without a long backoff_max_duration Argo neither starts nor tolerates a
+        # retry more than an hour after the first attempt.
         task.set_retry(3, backoff_duration="60s", backoff_max_duration=f"{30 * DAY_SECONDS}s")
         # The user of the images, said again for namespaces that admit no root.
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
