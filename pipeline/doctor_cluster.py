@@ -40,12 +40,17 @@ def needs() -> tuple[int, dict[tuple[str, str], bool]]:
     """Read pipeline.yaml for what it takes from the cluster.
 
     Returns:
-        The GPUs that its largest task asks for; the secrets and config maps that it names, and which are optional.
+        The GPUs that its largest task asks for where the run does not say how many; the secrets and config maps that it names, and which are optional.
     """
     spec, *rest = submission.documents()
     executors = spec["deploymentSpec"]["executors"].values()
     limits = [e.get("container", {}).get("resources", {}).get("accelerator", {}) for e in executors]
+    defaults = {
+        f"{{{{$.inputs.parameters['pipelinechannel--{name}']}}}}": entry.get("defaultValue")
+        for name, entry in spec["root"]["inputDefinitions"]["parameters"].items()
+    }
     counts = [limit.get("resourceCount", limit.get("count", "0")) for limit in limits]
+    counts = [defaults.get(count, count) for count in counts]
     wanted = rest[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if rest else {}
     names: dict[tuple[str, str], bool] = {}
     for executor in wanted.values():

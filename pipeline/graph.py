@@ -1,7 +1,9 @@
 """The pipeline as Kubeflow sees it, and pipeline.yaml made from it."""
 
+import inspect
 import itertools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +29,42 @@ ingest, statistics, outcome = (
 train, evaluate = (container_component(contract, image(f"{contract.NAME}-gpu")) for contract in (Train, Evaluate))
 
 
+PARAMETERS = {
+    "release_uri": "folder or URI with the ILSVRC2010_*.tar files and the devkit.",
+    "root_uri": "folder or URI under which every step keeps its bulk data.",
+    "release_fingerprint": "identity of the release's files; when they change, so does it, and ingest runs again.",
+    "subset": "all | classes=N,per_class=M,seed=S | wnids=n01,n02.",
+    "jpeg_quality": "quality of the stored JPEG; 2012 used 85.",
+    "order_seed": "seed of the order of the examples in the shards.",
+    "max_bad_per_million": "unusable training images that are allowed, per million; one is always allowed.",
+    "patches": "auto | required | waived: whether patch_images.tar must be there.",
+    "ingest_runner": "Beam runner of ingest; the default uses the cores of its own pod.",
+    "ingest_runner_options": "options of that runner, as on a command line.",
+    "statistics_runner": "Beam runner of statistics; the default uses the cores of its own pod.",
+    "statistics_runner_options": "options of that runner, as on a command line.",
+    "recipe": "alexnet-2012 | alexnet-2012-paper | smoke, and switches such as alexnet-2012+no-lrn.",
+    "num_epochs": "length of training; 0 is the recipe's.",
+    "seeds": "a network is trained for each: the seed of its weights, order, crops, noise and dropout.",
+    "gpus": "number of GPUs to train each network on, as a text; 0 is CPU only.",
+    "parallel": "data | towers: parts of every batch, or a tower of the network, on each GPU.",
+    "checkpoint_minutes": "time between two checkpoints of training.",
+    "split": "test | validation: what to evaluate on.",
+    "evaluate_batch_size": "images in a forward pass of evaluate, each of ten crops.",
+    "evaluate_gpus": "1 or 0 GPUs to evaluate on, as a text.",
+    "node_selector": "labels of nodes to train on, an object; the number of GPUs alone selects nodes with GPUs.",
+    "tolerations": "taints of nodes with GPUs that training and evaluate tolerate, a list of objects.",
+}
+
+
+def _described(pipeline: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the parameters to the docstring, where kfp looks for their descriptions."""
+    lines = "\n".join(f"    {name}: {text}" for name, text in PARAMETERS.items())
+    pipeline.__doc__ = f"{inspect.cleandoc(pipeline.__doc__ or '')}\n\nArgs:\n{lines}\n"
+    return pipeline
+
+
 @dsl.pipeline(name="alexnet")
+@_described
 def alexnet(
     release_uri: str,
     root_uri: str,
@@ -37,8 +74,10 @@ def alexnet(
     order_seed: int = 0,
     max_bad_per_million: int = 1000,
     patches: str = "auto",
-    beam_runner: str = "FnApiRunner",
-    beam_options: str = "",
+    ingest_runner: str = "FnApiRunner",
+    ingest_runner_options: str = "",
+    statistics_runner: str = "FnApiRunner",
+    statistics_runner_options: str = "",
     recipe: str = "alexnet-2012",
     num_epochs: int = 0,
     seeds: list[int] = [0],  # noqa: B006  kfp only reads it
@@ -58,29 +97,6 @@ def alexnet(
     3. train: the network of 2012, on a node with GPUs; one for each seed, side by side.
     4. evaluate: centre crop and ten crops of all networks, errors beside the paper's, the report.
     And whatever happened, outcome: how the run ended.
-
-    Args:
-        release_uri: folder or URI with the ILSVRC2010_*.tar files and the devkit.
-        root_uri: folder or URI under which every step keeps its bulk data.
-        release_fingerprint: identity of the release's files; when they change, so does it, and ingest runs again.
-        subset: all | classes=N,per_class=M,seed=S | wnids=n01,n02.
-        jpeg_quality: quality of the stored JPEG; 2012 used 85.
-        order_seed: seed of the order of the examples in the shards.
-        max_bad_per_million: unusable training images that are allowed, per million; one is always allowed.
-        patches: auto | required | waived: whether patch_images.tar must be there.
-        beam_runner: Beam runner of ingest and statistics; the default uses the cores of their own pods.
-        beam_options: options of that runner, as on a command line.
-        recipe: alexnet-2012 | alexnet-2012-paper | smoke, and switches such as alexnet-2012+no-lrn.
-        num_epochs: length of training; 0 is the recipe's.
-        seeds: a network is trained for each: the seed of its weights, order, crops, noise and dropout.
-        gpus: number of GPUs to train each network on, as a text; 0 is CPU only.
-        parallel: data | towers: parts of every batch, or a tower of the network, on each GPU.
-        checkpoint_minutes: time between two checkpoints of training.
-        split: test | validation: what to evaluate on.
-        evaluate_batch_size: images in a forward pass of evaluate, each of ten crops.
-        evaluate_gpus: 1 or 0 GPUs to evaluate on, as a text.
-        node_selector: labels of nodes to train on, an object; the number of GPUs alone already selects nodes with GPUs.
-        tolerations: taints of nodes with GPUs that training and evaluate tolerate, a list of objects.
     """
     end = outcome(
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
@@ -103,11 +119,14 @@ def alexnet(
             seed=order_seed,
             max_bad_per_million=max_bad_per_million,
             patches=patches,
-            runner=beam_runner,
-            runner_options=beam_options,
+            runner=ingest_runner,
+            runner_options=ingest_runner_options,
         )
         numbers = statistics(
-            dataset=dataset.outputs["dataset"], root_uri=root_uri, runner=beam_runner, runner_options=beam_options
+            dataset=dataset.outputs["dataset"],
+            root_uri=root_uri,
+            runner=statistics_runner,
+            runner_options=statistics_runner_options,
         )
         with dsl.ParallelFor(cast(Any, seeds), name="networks") as seed:
             network = train(
