@@ -111,7 +111,9 @@ def from_server(client: Client, run: str, name: str, home: Path) -> dict[str, An
             f"run {view.run_id}, task {name}: the server does not say what it was given (no v1beta1 API, or its driver "
             "failed). Pass the --root of the run instead of --endpoint: the step left a record there"
         )
-    leaf = Leaf(name, {}, record["component"], {}, {}, "")
+    given: dict[str, Any] = record["executor_input"].get("inputs", {})
+    parameters = {n: {"runtimeValue": {"constant": value}} for n, value in given.get("parameterValues", {}).items()}
+    leaf = Leaf(name, {}, record["component"], parameters, dict.fromkeys(given.get("artifacts", {}), ("", "")), "")
     task = ir.task_of(leaf, record["container"] | {"image": record["image"]})
     made = [artifact for artifact in found.artifacts if artifact.uri] if found.state == "succeeded" else []
     return _record(view.run_id, task, record["executor_input"], made, home, name)
