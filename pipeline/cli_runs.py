@@ -9,13 +9,16 @@ from typing import Any
 
 from components.shared import storage
 from components.shared.errors import StorageError
-from pipeline import client, logs, runs
+from pipeline import cached, client, logs, runs
 from pipeline.argo import Artifact, TaskRun
 from pipeline.cli_run import DEFAULT_ROOT, home_of
 from pipeline.local import SUFFIXES
 from pipeline.watch import elapsed
 
-UNKNOWN_PLACE = "no task that ran here was given one of them, so the server does not say where they are"
+UNKNOWN_PLACE = (
+    "and their place is not known: no task that ran here was given one of them, and no earlier run with the same "
+    "parameters shows them"
+)
 NOTHING_RAN = {"cached": "the cache had its outputs", "skipped": "skipped"}
 
 
@@ -106,11 +109,13 @@ def artifacts_command(arguments: argparse.Namespace) -> int:
     Returns:
         The exit code: 1 when one could not be had.
     """
-    view, _ = find(arguments)
+    view, server = find(arguments)
+    if server:
+        cached.find(server, view)
     code = 0
     for task in _tasks(arguments, view):
-        if task.state == "cached" and not task.artifacts:
-            sys.stderr.write(f"alexnet: {task.name}: its outputs came from the cache, and {UNKNOWN_PLACE}\n")
+        if task.state == "cached" and server and (task.message or not task.artifacts):
+            sys.stderr.write(f"alexnet: {task.name}: its outputs are the cache's, {task.message or UNKNOWN_PLACE}\n")
         for artifact in task.artifacts if task.state in ("succeeded", "cached") else []:
             known = runs.metadata_of(artifact)
             metadata = json.dumps(known) if known else ""

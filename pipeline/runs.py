@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class RunView:
     message: str = ""
     namespace: str = ""  # of its pods
     created: str = ""  # timestamp
+    parameters: dict[str, Any] = field(default_factory=dict)  # as they were sent
 
     def task(self, name: str) -> TaskRun:
         """Return a task by its name.
@@ -190,7 +191,9 @@ def remote(client: Client, run: str, patience_seconds: float = PATIENCE_SECONDS)
     tasks = tasks_v2.tasks_of(client, found, by_workflow, patience_seconds) or by_workflow or _plain_tasks(found)
     message = found.get("error", {}).get("message", "") or workflow.get("status", {}).get("message", "")
     namespace, created = workflow.get("metadata", {}).get("namespace", ""), found.get("created_at", "")
-    return RunView(run_id, client.link(run_id), state_of(found, workflow), tasks, message, namespace, created)
+    parameters = found.get("runtime_config", {}).get("parameters", {})
+    state = state_of(found, workflow)
+    return RunView(run_id, client.link(run_id), state, tasks, message, namespace, created, parameters)
 
 
 def find(run: str, home: Path, client: Callable[[], Client] | None) -> RunView:

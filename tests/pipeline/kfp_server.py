@@ -155,7 +155,8 @@ class KfpServer:
     def list_runs(self, _match, query, _body):
         if self.users is not None:
             refusals.check_namespace("run", query.get("namespace", ""), self.asking, self.users)
-        return {}
+        found = [{"run_id": run_id, **run["body"], "created_at": at(0)} for run_id, run in self.runs.items()]
+        return {"runs": found[::-1], "total_size": len(found)} if found else {}
 
     def _log(self, run_id, pod):
         workflow = self.runs[run_id]["workflow"]

@@ -156,12 +156,29 @@ def test_what_the_cache_gave_is_found_by_what_the_next_task_was_given(capsys):
 
 def test_what_the_cache_gave_and_nobody_was_given_is_said_to_be_unknown(capsys):
     run_id, answers = run_answers("run-cached")
+    answers["/apis/v2beta1/runs"] = (200, {"runs": [answers[f"/apis/v2beta1/runs/{run_id}"][1]]})
     with Replay(answers) as server:
         assert command(["artifacts", run_id, "--endpoint", server.url]) == 0
     printed = capsys.readouterr()
     assert [line.split()[0] for line in printed.out.splitlines()] == ["outcome/summary"]
     told = [line.split(": ")[1] for line in printed.err.splitlines()]
     assert told == ["ingest", "statistics", "train", "evaluate"]
+    assert printed.err.count("their place is not known") == 4
+
+
+def test_what_the_cache_gave_is_found_in_the_run_that_made_it(capsys):
+    run_id, answers = run_answers("run-cached")
+    made_by, others = run_answers("run-succeeded")
+    different = others[f"/apis/v2beta1/runs/{made_by}"][1] | {"run_id": "other", "runtime_config": {"parameters": {}}}
+    listed = [answers[f"/apis/v2beta1/runs/{run_id}"][1], different, others[f"/apis/v2beta1/runs/{made_by}"][1]]
+    with Replay(answers | others | {"/apis/v2beta1/runs": (200, {"runs": listed})}) as server:
+        assert command(["artifacts", run_id, "--endpoint", server.url]) == 0
+        assert "/apis/v1beta1/runs/other" not in server.requests
+    printed = capsys.readouterr()
+    uris = dict(line.split()[:3:2] for line in printed.out.splitlines())
+    assert uris["evaluate/report"].endswith(f"{made_by}/evaluate/6a02e6e6-c116-4aca-b52d-4b000fb75f70/report")
+    assert uris["train/model"].endswith(f"{made_by}/train/0ebb8323-764d-4c24-9484-9579e507186e/model")
+    assert f"train: its outputs are the cache's, from run {made_by}" in printed.err
 
 
 # ---- logs ----
