@@ -95,13 +95,13 @@ def _message(state: str, nodes: list[Node | None]) -> str:
 
 
 def _record(nodes: list[Node]) -> dict[str, Any]:
-    """Return what the nodes of a driver were told: the container and the component of the task."""
+    """Return the container and the component of a task, which are input parameters of its driver's nodes."""
     found = {key: [value for n in nodes if (value := parameter(n, key))] for key in ("container", "component")}
     return {key: values[0] for key, values in found.items() if values}
 
 
 def _add_outputs(task: TaskRun, patch: dict[str, Any]) -> None:
-    """Read image, executor input, outputs and logs from what the driver told the pods of a task."""
+    """Read image, executor input, outputs and logs of a task from its pod-spec-patch, the driver's result."""
     executor_input = _executor_input(patch)
     task.record |= {"image": patch["containers"][0]["image"], "executor_input": executor_input}
     for name, entry in executor_input.get("outputs", {}).get("artifacts", {}).items():
@@ -225,9 +225,9 @@ def number(tasks: list[TaskRun]) -> None:
 
 
 def _inputs(tasks: list[TaskRun]) -> list[list[dict[str, Any]]]:
-    """Return the lists of artifacts that the tasks of a run were given."""
-    given = [task.record.get("executor_input", {}).get("inputs", {}).get("artifacts", {}) for task in tasks]
-    return [entry["artifacts"] for inputs in given for entry in inputs.values()]
+    """Return the lists of artifacts that are inputs of the tasks of a run."""
+    inputs = [task.record.get("executor_input", {}).get("inputs", {}).get("artifacts", {}) for task in tasks]
+    return [entry["artifacts"] for artifacts in inputs for entry in artifacts.values()]
 
 
 def _metadata_by_uri(tasks: list[TaskRun]) -> dict[str, dict[str, Any]]:
@@ -236,10 +236,10 @@ def _metadata_by_uri(tasks: list[TaskRun]) -> dict[str, dict[str, Any]]:
 
 
 def _find_cached(tasks: list[TaskRun]) -> None:
-    """Add the outputs that the cache had, where a task that ran was given one of them.
+    """Add the outputs that the cache had, where one of them is an input of a task that ran.
 
-    Kubeflow tells nothing of a cached task itself. All outputs of one execution share a folder, `<task>/<uuid>`, and a
-    list of artifacts has the order of the loop that made them.
+    The workflow shows no outputs of a cached task itself. All outputs of one execution share a folder,
+    `<task>/<uuid>`, and a list of artifacts has the order of the loop that made them.
     """
     for name in {task.name for task in tasks if task.state == "cached"}:
         instances = [task for task in tasks if task.name == name]

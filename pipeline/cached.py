@@ -27,10 +27,10 @@ def find(client: Client, view: runs.RunView) -> None:
             same = run.get("runtime_config", {}).get("parameters", {}) == view.parameters
             if not same or run["run_id"] == view.run_id or run.get("created_at", "") > view.created:
                 continue
-            for made in argo.tasks_of(runs.workflow_of(client, run["run_id"]), runs.spec_of(run)):
-                task = wanted.get(made.name)
-                if task and made.state == "succeeded" and made.artifacts and _same(made, task):
-                    task.artifacts = [replace(artifact, task=task.name) for artifact in made.artifacts]
+            for earlier in argo.tasks_of(runs.workflow_of(client, run["run_id"]), runs.spec_of(run)):
+                task = wanted.get(earlier.name)
+                if task and earlier.state == "succeeded" and earlier.artifacts and _same(earlier, task):
+                    task.artifacts = [replace(artifact, task=task.name) for artifact in earlier.artifacts]
                     task.message = f"from run {run['run_id']}"
                     del wanted[task.name]
             if not wanted:
@@ -39,6 +39,6 @@ def find(client: Client, view: runs.RunView) -> None:
         return  # may see this run, but not list those of the namespace
 
 
-def _same(made: argo.TaskRun, task: argo.TaskRun) -> bool:
+def _same(earlier: argo.TaskRun, task: argo.TaskRun) -> bool:
     """Tell whether two tasks are of the same container and component."""
-    return all(key in task.record and made.record.get(key) == task.record[key] for key in ("container", "component"))
+    return all(key in task.record and earlier.record.get(key) == task.record[key] for key in ("container", "component"))

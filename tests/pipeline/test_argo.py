@@ -52,6 +52,13 @@ def test_a_graph_whose_driver_failed_is_a_row_and_its_tasks_are_skipped(retried,
     assert text.splitlines()[-1] == f"  its log: alexnet logs 1 {name}"
 
 
+def test_a_run_that_fails_before_any_task_is_summed_up_with_its_own_message():
+    text = summary(runs.RunView("1", "http://kfp/#/runs/details/1", "failed", [], "quota exceeded"))
+    assert text.splitlines()[0] == "run 1 failed: quota exceeded"
+    assert "http://kfp" in text
+    assert "TASK" not in text
+
+
 @both_shapes
 def test_one_loop_item_that_failed_is_told_from_the_other(retried):
     made = workflow({"train#0": DONE, "train#1": [OOM, OOM]}, retried, seeds=(3, 4))
