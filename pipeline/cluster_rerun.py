@@ -77,6 +77,11 @@ def _record(
     """Build the record that `rerun.prepare` takes; `code` is left to the caller."""
     folder = home / "cluster" / run_id / name
     values = executor_input.get("inputs", {}).get("parameterValues", {})
+    if missing := [n for n in task.parameters if n in task.types and n not in values]:
+        raise UsageError(
+            f"run {run_id}, task {name}: its record has no {', '.join(missing)}, so it ran with another pipeline.yaml. "
+            "Rerun it with the version of this project that was submitted"
+        )
     return {
         "run_id": run_id,
         "task": asdict(task),

@@ -267,6 +267,7 @@ def test_the_records_of_a_loop_are_told_apart_by_what_differs(tmp_path):
         place = f"gs://b/alexnet/{run_id}/outcome/salt-{epochs}"
         uris = {"summary": f"{place}/summary", "executor-logs": f"{place}/executor-logs-{attempt}"}
         values = {"status": status, "run_id": run_id, "root_uri": str(tmp_path), "num_epochs": epochs, "seeds": [0]}
+        values |= dict.fromkeys(["run_name", "release_uri", "release_fingerprint", "subset", "recipe"], "")
         kind = {"schemaTitle": "system.Markdown"}
         outputs = {n: {"artifacts": [{"name": n, "uri": uri, "type": kind}]} for n, uri in uris.items()}
         given = {"inputs": {"parameterValues": values}, "outputs": {"artifacts": outputs}}
