@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ def _reason(body: str) -> str:
         content = json.loads(body)
         if isinstance(content, dict):
             return str(content.get("message") or content.get("error_message") or content.get("error") or "")
+    if body.lstrip().startswith("<"):  # a web page
+        body = " ".join(re.sub(r"<style.*?</style>|<[^>]*>", " ", body, flags=re.DOTALL).split())
     return body.strip().partition("\n")[0][:200]
 
 
@@ -122,7 +125,8 @@ class Client:
                 "Pass --existing-token or --cookies of a user who may, and the user's --namespace",
                 status,
             )
-        return Refused(f"{what}: the server answers {status}: {reason or 'no reason given'}", status)
+        remedy = ". It has several users: pass the --namespace of yours" if "empty namespace" in reason else ""
+        return Refused(f"{what}: the server answers {status}: {reason or 'no reason given'}{remedy}", status)
 
     def _once(self, method: str, path: str, **options: Any) -> bytes:
         import kfp_server_api

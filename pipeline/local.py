@@ -81,7 +81,9 @@ class Step:
             return {"name": name, "uri": uri, "type": {"schemaTitle": kind}, "metadata": metadata}
 
         inputs = {
-            name: {"artifacts": [artifact(name, o["path"], "system.Artifact", o["metadata"]) for o in listed(given)]}
+            name: {
+                "artifacts": [artifact(name, o["path"], "system.Artifact", o["metadata"] or {}) for o in listed(given)]
+            }
             for name, given in self.inputs.items()
         }
         outputs = {

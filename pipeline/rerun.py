@@ -90,9 +90,12 @@ def _label(code: str) -> str:
 
 
 def differences(record: dict[str, Any], again: dict[str, Any]) -> list[str]:
-    """Say, a line each, how two records of a task differ: parameters, code, outputs and their numbers."""
+    """Say, a line each, how two records of a task differ: parameters, code, outputs and their numbers.
+
+    Numbers that the record of the original does not have are unknown, not different.
+    """
     lines = [
-        f"parameter {name}: {record['parameters'].get(name)} -> {value}"
+        f"parameter {name}: {record['parameters'].get(name, 'not recorded')} -> {value}"
         for name, value in again["parameters"].items()
         if name != "root_uri" and record["parameters"].get(name) != value
     ] or ["parameters: the same"]
@@ -104,10 +107,14 @@ def differences(record: dict[str, Any], again: dict[str, Any]) -> list[str]:
             lines.append(f"output {name}: nothing to compare with")
             continue
         lines.append(f"output {name}: {'the same' if original['digest'] == output['digest'] else 'differs'}")
+        numbers = {k: v for k, v in (output["metadata"] or {}).items() if isinstance(v, int | float)}
+        if original["metadata"] is None:
+            lines += [f"  {', '.join(numbers)}: unknown of the original, nothing to compare with"] if numbers else []
+            continue
         lines += [
-            f"  {key}: {original['metadata'].get(key)} -> {value}"
-            for key, value in output["metadata"].items()
-            if original["metadata"].get(key) != value and isinstance(value, int | float)
+            f"  {key}: {original['metadata'].get(key, 'not recorded')} -> {value}"
+            for key, value in numbers.items()
+            if original["metadata"].get(key) != value
         ]
     return lines
 

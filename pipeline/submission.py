@@ -62,6 +62,9 @@ def read_file(path: str) -> list[str]:
 def parameters(pipeline: ir.Pipeline, given: list[str]) -> dict[str, Any]:
     """Check what a person gave against the pipeline and the components, which the server knows only the types of.
 
+    The server refuses parameters that are missing, unknown, null or of another type too, one at a time; it takes 1.5
+    for an integer, and knows nothing of ranges and URIs.
+
     Args:
         pipeline: the compiled one.
         given: `k=v`, the later one wins.
@@ -125,6 +128,9 @@ def upload(client: Client, name: str, path: Path = ir.PIPELINE_PATH) -> dict[str
 
     Returns:
         The reference that a run needs.
+
+    Raises:
+        UsageError: the pipeline has a version of that name.
     """
     name, _, version = name.partition(":")
     query = [("namespace", client.namespace)] if client.namespace else []
@@ -136,12 +142,20 @@ def upload(client: Client, name: str, path: Path = ir.PIPELINE_PATH) -> dict[str
         body = {"display_name": name} | dict(query)
         found = client.call("POST", "/apis/v2beta1/pipelines", body=body)
     version = version or f"{name} {time.strftime('%Y%m%d-%H%M%S')}"
-    made = client.call(
-        "POST",
-        "/apis/v2beta1/pipelines/upload_version",
-        query_params=[("name", version), ("pipelineid", found["pipeline_id"])],
-        files={"uploadfile": str(path)},
-    )
+    try:
+        made = client.call(
+            "POST",
+            "/apis/v2beta1/pipelines/upload_version",
+            query_params=[("name", version), ("pipelineid", found["pipeline_id"])],
+            files={"uploadfile": str(path)},
+        )
+    except Refused as error:
+        if error.status != 409:
+            raise
+        raise UsageError(
+            f"--upload {name}:{version}: pipeline {name} on {client.endpoint} has a version {version}, and a version "
+            f"never changes. Pass another name after the colon, or --upload {name} alone for one with the time"
+        ) from None
     return {"pipeline_id": made["pipeline_id"], "pipeline_version_id": made["pipeline_version_id"]}
 
 

@@ -21,7 +21,7 @@ class TimedOut(AlexNetError):
 
 def elapsed(task: TaskRun) -> str:
     """Return how long a task has run, or ran."""
-    return runlog.format_seconds((task.ended or time.time()) - task.started) if task.started else ""
+    return runlog.format_seconds(max(0.0, (task.ended or time.time()) - task.started)) if task.started else ""
 
 
 def sentence(task: TaskRun) -> str:

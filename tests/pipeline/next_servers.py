@@ -6,8 +6,8 @@ with the API server down. `TaskServer` lists tasks as the source of pull request
 names, nothing that is empty, numbers of 64 bits as texts); no such server has been seen running.
 """
 
-from argo_workflow import at
 from kfp_server import KfpServer, Problem
+from kubeflow_imitation.nodes import at
 
 
 class Pages(KfpServer):

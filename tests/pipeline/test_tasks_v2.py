@@ -109,6 +109,9 @@ def test_artifacts_have_their_metadata_and_metrics_are_one(server, tmp_path):
 
 def test_a_task_runs_again_here_with_the_inputs_of_its_row(server, tmp_path):
     values = {"status": {"state": "FAILED"}, "run_id": "r1", "root_uri": str(tmp_path / "root"), "seeds": [0, 1]}
+    values |= dict.fromkeys(["run_name", "release_uri", "release_fingerprint", "subset", "recipe"], "") | {
+        "num_epochs": 1
+    }
     inputs = [{"value": v, "type": "RUNTIME_VALUE_INPUT", "parameter_key": k} for k, v in values.items()]
     server.script = [("FAILED", {})]
     server.rows = [
