@@ -40,7 +40,8 @@ def needs() -> tuple[int, dict[tuple[str, str], bool]]:
     """Read pipeline.yaml for what it takes from the cluster.
 
     Returns:
-        The GPUs that its largest task asks for where the run does not say how many; the secrets and config maps that it names, and which are optional.
+        The GPUs that its largest task asks for by default; the secrets and config maps that it names, and which are
+        optional.
     """
     spec, *rest = submission.documents()
     executors = spec["deploymentSpec"]["executors"].values()
