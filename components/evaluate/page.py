@@ -63,7 +63,8 @@ tr.ours td { font-weight:600 } tr.ours .note { font-weight:400 } tr.gap td { bor
 summary { cursor:pointer; color:var(--soft); margin-top:16px } details table { margin-top:8px }
 @media (max-width:720px) { main { padding:28px 16px 40px } h1 { font-size:28px } section { margin-top:40px }
   .tiles,.cards { grid-template-columns:1fr 1fr } .columns,.columns.mean { grid-template-columns:1fr }
-  .neighbours { gap:10px 6px } th,td { padding-right:10px } #errors td:first-child { width:auto }
+  .neighbours { gap:10px 6px } th,td { padding-right:10px } th.num { white-space:normal }
+  #errors td:first-child { width:auto }
   .bar, td .bar, #errors .bar { display:block; min-width:68px } .bar b { display:block; text-align:left } }
 @media (max-width:480px) { .neighbours { grid-template-columns:repeat(4,1fr) } .neighbours .query { grid-row:span 2 } }
 @media print { section { break-inside:avoid } .tall { max-height:none } }
