@@ -24,45 +24,51 @@ from components.train.saver import MAX_SHARE, Saver
 SOON = 0.0001  # minutes: after every step that has no write beside it
 
 
-def on_write(monkeypatch, number, action):
-    """Do something in the thread that writes, before the arrays of the checkpoint of that number."""
-    create, writes = storage.create, []
+def on_write(monkeypatch, number, action, beside=lambda: None):
+    """Do something in the thread that writes, before the arrays of a checkpoint; and before each step after that.
+
+    No step begins while a write has neither come to its arrays nor ended, however slow the machine.
+
+    Args:
+        monkeypatch: of the test.
+        number: of the checkpoint, from 1.
+        action: called in the thread that writes.
+        beside: called in the thread that trains, before each step after `action` has begun.
+    """
+    create, rates, writes, reached = storage.create, loop.rates, [], threading.Event()
 
     def create_and_act(uri):
         if "/checkpoints/" in uri and uri.endswith(".safetensors"):
             writes.append(uri)
             if len(writes) == number:
+                reached.set()
                 action()
         return create(uri)
 
-    monkeypatch.setattr(storage, "create", create_and_act)
-
-
-def on_step(monkeypatch, action):
-    """Do something in the thread that trains, before every step."""
-    rates = loop.rates
-
-    def rates_and_act(phase):
-        action()
+    def wait_and_rates(phase):
+        for thread in threading.enumerate():
+            while thread.name == "checkpoint" and thread.is_alive() and not reached.wait(0.01):
+                pass
+        if reached.is_set():
+            beside()
         return rates(phase)
 
-    monkeypatch.setattr(loop, "rates", rates_and_act)
+    monkeypatch.setattr(storage, "create", create_and_act)
+    monkeypatch.setattr(loop, "rates", wait_and_rates)
 
 
 def test_steps_go_on_while_a_checkpoint_is_written(inputs, tmp_path, recipes, monkeypatch, whole, capfd):  # noqa: F811
-    writing, enough, steps = threading.Event(), threading.Event(), []
+    enough, steps = threading.Event(), []
 
     def block():
-        writing.set()
         assert enough.wait(300), "no step was made beside the write"
 
     def count():
-        steps.extend([0] * writing.is_set())
+        steps.append(0)
         if len(steps) == 6:
             enough.set()
 
-    on_write(monkeypatch, 1, block)
-    on_step(monkeypatch, count)
+    on_write(monkeypatch, 1, block, count)
     job.run(config_of(inputs, tmp_path, checkpoint_minutes=SOON))
     costs = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "cost of a checkpoint" in line]
     assert costs[0]["steps_beside"] >= 5
@@ -129,7 +135,7 @@ from components.train.contract import Train
 from components.train.recipe import RECIPES
 
 RECIPES["smoke"] = tiny(name="smoke")
-create, rates, writes, steps = storage.create, loop.rates, [], []
+create, rates, writes, steps, halved = storage.create, loop.rates, [], [], threading.Event()
 
 @contextlib.contextmanager
 def half(uri):
@@ -139,11 +145,15 @@ def half(uri):
             if len(writes) == 2:
                 file.write(b"a half")
                 file.flush()
+                halved.set()
                 threading.Event().wait()
         yield file
 
 def die(phase):
-    steps.extend([0] * (len(writes) == 2))
+    for thread in threading.enumerate():  # no step before a write has ended or come to its half
+        while thread.name == "checkpoint" and thread.is_alive() and not halved.wait(0.01):
+            pass
+    steps.extend([0] * halved.is_set())
     if len(steps) == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return rates(phase)
