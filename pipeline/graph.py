@@ -83,7 +83,7 @@ def alexnet(
     seeds: list[int] = [0],  # noqa: B006  kfp only reads it
     gpus: str = "2",
     parallel: str = "data",
-    checkpoint_minutes: float = 10.0,
+    checkpoint_minutes: float = 2.0,
     split: str = "test",
     evaluate_batch_size: int = 16,
     evaluate_gpus: str = "1",
