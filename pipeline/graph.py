@@ -1,6 +1,5 @@
 """The pipeline as Kubeflow sees it, and pipeline.yaml made from it."""
 
-import inspect
 import itertools
 import tempfile
 from collections.abc import Callable
@@ -29,6 +28,13 @@ ingest, statistics, outcome = (
 train, evaluate = (container_component(contract, image(f"{contract.NAME}-gpu")) for contract in (Train, Evaluate))
 
 
+STEPS = """
+1. ingest: nested tars to 256x256 TFRecords, every image accounted for.
+2. statistics: mean image and RGB PCA of the training set, exact.
+3. train: the network of 2012, on a node with GPUs; one for each seed, side by side.
+4. evaluate: centre crop and ten crops of all networks, errors beside the paper's, the report.
+And whatever happened, outcome: how the run ended.
+"""
 PARAMETERS = {
     "release_uri": "folder or URI with the ILSVRC2010_*.tar files and the devkit.",
     "root_uri": "folder or URI under which every step keeps its bulk data.",
@@ -57,9 +63,9 @@ PARAMETERS = {
 
 
 def _described(pipeline: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the parameters to the docstring, where kfp looks for their descriptions."""
+    """Add steps and parameters to the docstring, where kfp looks for descriptions."""
     lines = "\n".join(f"    {name}: {text}" for name, text in PARAMETERS.items())
-    pipeline.__doc__ = f"{inspect.cleandoc(pipeline.__doc__ or '')}\n\nArgs:\n{lines}\n"
+    pipeline.__doc__ = f"{pipeline.__doc__}\n{STEPS}\nArgs:\n{lines}\n"
     return pipeline
 
 
@@ -90,14 +96,7 @@ def alexnet(
     node_selector: dict = {},  # noqa: B006
     tolerations: list = resources.TOLERATIONS,
 ):
-    """From the ILSVRC-2010 release to the error rates of Krizhevsky, Sutskever and Hinton 2012.
-
-    1. ingest: nested tars to 256x256 TFRecords, every image accounted for.
-    2. statistics: mean image and RGB PCA of the training set, exact.
-    3. train: the network of 2012, on a node with GPUs; one for each seed, side by side.
-    4. evaluate: centre crop and ten crops of all networks, errors beside the paper's, the report.
-    And whatever happened, outcome: how the run ended.
-    """
+    """From the ILSVRC-2010 release to the error rates of Krizhevsky, Sutskever and Hinton 2012."""
     end = outcome(
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
@@ -150,9 +149,8 @@ def alexnet(
             gpus=evaluate_gpus,
         )
     resources.apply(dataset, numbers, network, errors, end)
-    resources.use_gpus(network, gpus, tolerations)
+    resources.use_gpus(network, gpus, tolerations, node_selector)
     resources.use_gpus(errors, evaluate_gpus, tolerations)
-    resources.select_node(network, node_selector)
 
 
 def compiled() -> str:

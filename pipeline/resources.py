@@ -48,14 +48,14 @@ def apply(
     outcome.set_caching_options(False)  # it is there for its effect
 
 
-def use_gpus(task: dsl.PipelineTask, num_gpus: Any, tolerations: Any) -> None:
-    """Request GPUs; both arguments are parameters of the run, and the node tolerates its taint by the second."""
+def use_gpus(task: dsl.PipelineTask, num_gpus: Any, tolerations: Any, node_selector: Any = None) -> None:
+    """Request GPUs and tolerate the taints of their nodes; with a selector, use nodes with those labels only.
+
+    All arguments are parameters of the run.
+    """
     task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(num_gpus)
     # The default /dev/shm of a pod is 64 MB, too small for NCCL between two GPUs.
     kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit="8Gi")
     kubernetes.add_toleration_json(task, tolerations)
-
-
-def select_node(train: dsl.PipelineTask, node_selector: Any) -> None:
-    """Put training on nodes with the labels that a parameter of the run names."""
-    kubernetes.add_node_selector_json(train, node_selector)
+    if node_selector is not None:
+        kubernetes.add_node_selector_json(task, node_selector)
