@@ -45,7 +45,8 @@ def status_command(arguments: argparse.Namespace) -> int:
     Returns:
         The exit code: 1 for a run that failed, 4 for one that was cancelled, else 0.
     """
-    view, _ = find(arguments)
+    view, server = find(arguments)
+    logs.explain(view, server)
     if arguments.json:
         tasks = [
             {"name": t.name, "state": t.state, "attempts": t.attempts, "message": t.message, "pods": t.pods}

@@ -7,7 +7,7 @@ from typing import Any
 
 from components.shared import runlog
 from components.shared.errors import UsageError
-from pipeline import client, ir, submission
+from pipeline import client, ir, logs, submission
 from pipeline.console import Console
 from pipeline.runs import FINAL, RunView
 from pipeline.watch import watch
@@ -74,6 +74,7 @@ def submit_command(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"alexnet: no longer watching; run {run_id} goes on\n")
         raise
+    logs.explain(view, server)
     console.line(f"watched for {runlog.format_seconds(time.monotonic() - start)}")
     print(summary(view))
     return FINAL[view.state]

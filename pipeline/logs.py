@@ -1,12 +1,13 @@
 """The log of a task: from its pod through the API server or the UI server, or from the copy that Kubeflow kept."""
 
+import contextlib
 import json
 
 from components.shared import storage
 from components.shared.errors import StorageError
 from pipeline.argo import TaskRun
 from pipeline.client import PATIENCE_SECONDS, Client, Refused, Unreachable
-from pipeline.runs import RunView, readable
+from pipeline.runs import RunView, error_in, readable
 
 
 def _without_error(text: str) -> tuple[str, str]:
@@ -82,3 +83,12 @@ def log_text(run: RunView, task: TaskRun, client: Client | None) -> str:
     if text is None:
         raise StorageError(f"{task.name}: no log to be had: {'; '.join(tried) or task.message or 'it has not started'}")
     return text
+
+
+def explain(run: RunView, client: Client | None) -> None:
+    """Add to the message of each failed task why: Kubeflow says `Error (exit code 1)`, the reason is in the log."""
+    for task in run.tasks:
+        if client and task.state == "failed":
+            with contextlib.suppress(StorageError):
+                if reason := error_in(log_text(run, task, client)):
+                    task.message = f"{task.message or task.state}: {reason}"

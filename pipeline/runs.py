@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.client import PATIENCE_SECONDS, Client, Refused
 from pipeline.workflow import was_terminated
 
 FINAL = {"succeeded": 0, "failed": 1, "cancelled": 4}  # state: exit code
+FATAL = re.compile(r"F\d{4} [\d:.]+ +\d+ [\w.]+:\d+\] (.*)")  # the line with which a program of Kubeflow's ends
 STATES = {"CANCELED": "cancelled", "CANCELING": "cancelling", "RUNTIME_STATE_UNSPECIFIED": "pending", "": "pending"}
 
 
@@ -56,14 +58,21 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: damaged ({error})") from error
 
 
-def _last_error(log_path: Path) -> str:
-    """Return the message of the last error in a task's log."""
-    lines = storage.read_bytes(str(log_path)).decode(errors="replace").splitlines() if log_path.is_file() else []
-    for line in reversed(lines):
-        with contextlib.suppress(ValueError, AttributeError):
+def error_in(log: str) -> str:
+    """Return the last error in a log: the component's own, else that with which Kubeflow's program ended."""
+    fatal = ""
+    for line in reversed(log.splitlines()):
+        with contextlib.suppress(ValueError, AttributeError, KeyError):
             if (entry := json.loads(line)).get("level") == "error":
                 return str(entry["message"])
-    return ""
+        if not fatal and (found := FATAL.match(line)):
+            fatal = found[1].rpartition(") failed: ")[2]  # without the arguments of the driver
+    return fatal
+
+
+def _last_error(log_path: Path) -> str:
+    """Return the message of the last error in a task's log."""
+    return error_in(storage.read_bytes(str(log_path)).decode(errors="replace")) if log_path.is_file() else ""
 
 
 def _local_task(folder: Path) -> TaskRun:

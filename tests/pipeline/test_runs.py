@@ -55,6 +55,42 @@ def test_status_tells_attempts_messages_and_times(server):
     assert len(rows) == 6
 
 
+EXIT_1 = "Failed: main: Error (exit code 1)"
+LAUNCHER = "F1126 02:26:48.289148      17 main.go:59] failed to execute component: exit status 2\n"
+DRIVER = """I1126 02:16:02.933000      15 driver.go:1] parent DAG
+F1126 02:16:02.933285      15 main.go:127] KFP driver: driver.Container(taskName="ingest", componentSpec) failed: \
+failed to resolve container args: parameter "seed" not found in executor input
+"""
+
+
+@pytest.mark.parametrize(
+    ("attempts", "pod", "log", "message"),
+    [
+        (
+            [EXIT_1],
+            "ingest",
+            '{"level": "error", "message": "no disk"}\n{"level": "info", "message": "bye"}\n' + LAUNCHER,
+            "main: Error (exit code 1): no disk",
+        ),
+        ([EXIT_1], "ingest", LAUNCHER, "main: Error (exit code 1): failed to execute component: exit status 2"),
+        ([EXIT_1], "ingest", "nothing that is an error\n", "main: Error (exit code 1)"),
+        (
+            "driver: main: Error (exit code 1)",
+            "ingest-driver",
+            DRIVER,
+            "driver: main: Error (exit code 1): failed to resolve container args: "
+            'parameter "seed" not found in executor input',
+        ),
+    ],
+)
+def test_the_reason_of_a_failure_is_read_from_its_log(server, attempts, pod, log, message):
+    server.script = [("FAILED", {"ingest": attempts})]
+    run_id = start(server)
+    server.logs = {workflow(server, run_id).pod(pod): log}
+    done = alexnet("status", run_id, "--endpoint", server.url)
+    assert done.stdout.splitlines()[2].partition("tries")[2][4:].strip() == message
+
+
 @pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("RUNNING", 0), ("FAILED", 1), ("CANCELED", 4)])
 def test_status_exits_by_state(server, state, code):
     server.script = [(state, {"ingest": DONE})]

@@ -240,6 +240,6 @@ class Workflow(Nodes):
     def pod(self, task, attempt=0):
         """Return the name of the pod of an attempt; of a driver by `task-driver`."""
         name = task if task.endswith("-driver") else f"{task}.executor"
-        ended = (f".{name}({attempt})", f".{task}(0).executor({attempt})")
+        ended = (f".{name}({attempt})", f".{task}(0).executor({attempt})", *([f".{task}"] if name == task else []))
         [node] = [n for n in self.nodes.values() if n["type"] == "Pod" and (n["name"].endswith(ended))]
         return self.pod_name(node["id"])
