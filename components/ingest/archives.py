@@ -196,8 +196,9 @@ def apply_patches(patches: np.ndarray, splits: dict[str, np.ndarray], where: str
             for column in ("tar", "offset", "num_bytes"):
                 table[column][row] = patch[column]
     if unused:
+        first = min(unused).decode(errors="replace")
         raise DataError(
-            f"{where}: {len(unused)} of {len(patches)} patches replace no image, the first is {min(unused).decode(errors='replace')}. "
+            f"{where}: {len(unused)} of {len(patches)} patches replace no image, the first is {first}. "
             "Patches and images are of different releases; use --patches waived to go on without them"
         )
     return len(patches)

@@ -1,20 +1,18 @@
 """The index of a release and the plan of its shards: what they hold, how they are read, and that damage is repaired."""
 
 import json
-import os
 import shutil
 import tarfile
 
 import numpy as np
 import pytest
-from fault_proxy import Fault, FaultProxy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.ingest import archives, devkit, headers, index, plan, tables
 from components.ingest.contract import Ingest
 from components.ingest.job import run
-from components.shared import backends, manifest, runlog, storage
+from components.shared import manifest, runlog, storage
 from components.shared.errors import DataError
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
@@ -22,13 +20,8 @@ IMAGES = st.tuples(NAMES, st.integers(0, 65535), st.integers(0, 2**40), st.integ
 
 
 def _ingest(release, folder, **changes):
-    config = Ingest(
-        release_uri=str(release),
-        root_uri=str(folder / "root"),
-        dataset=str(folder / "dataset.json"),
-        summary=str(folder / "ingest.md"),
-        **changes,
-    )
+    places = {"root_uri": str(folder / "root"), "dataset": str(folder / "dataset.json")}
+    config = Ingest(**{"release_uri": str(release), **places, "summary": str(folder / "ingest.md"), **changes})
     run(config)
     return manifest.load(config.dataset, "dataset")
 
@@ -148,28 +141,6 @@ def _member(path, name):
                     if name in inner.getnames():
                         return inner.extractfile(name).read()
     return None
-
-
-@pytest.mark.parametrize("gs_or_s3", ["gs", "s3"])
-def test_the_index_takes_few_requests(gs_or_s3, sample_release, request, monkeypatch, tmp_path):
-    store = request.getfixturevalue(f"{gs_or_s3}_store")
-    variable = "STORAGE_EMULATOR_HOST" if gs_or_s3 == "gs" else "AWS_ENDPOINT_URL"
-    proxy = FaultProxy(os.environ[variable])
-    monkeypatch.setenv(variable, proxy.url)
-    backends.forget()
-    folder = f"{store}/few-requests"
-    for path in sample_release.iterdir():
-        storage.publish_file(path, f"{folder}/{path.name}")
-    proxy.set(Fault("status", match=r"GET .*\.tar(\?|$)", times=0))
-    kit, tars = devkit.read(folder), _tars(folder)
-    try:
-        for _ in range(2):
-            index.of_release(str(tmp_path / "index"), tars, kit, "auto", runlog.RunLog("test"))
-            # One a class for its header and one for its content, one for each other tar, and the ends.
-            assert 4 * 2 + 3 <= len(proxy.seen) <= 4 * 2 + 3 + 2
-    finally:
-        backends.forget()
-        proxy.stop()
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
