@@ -1,7 +1,8 @@
 """Writing the shards with Beam: each task reads its own byte ranges and writes its own file.
 
-No image bytes pass through a shuffle, memory stays flat, and a task whose record `<shard>.json` is there is not
-done again. The bytes of a shard depend on nothing but its task and settings.
+A Beam element is the number of a shard; its images are in a file of the plan. No image bytes pass through a shuffle,
+memory stays flat, and a task whose record `<shard>.json` is there is not done again. The bytes of a shard depend on
+nothing but its part of the plan and the settings.
 """
 
 import hashlib
@@ -13,24 +14,16 @@ import shlex
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from components.ingest import images, resize
-from components.ingest.archives import Image
+from components.ingest import archives, images, plan, resize
 from components.shared import errors, records, runlog, storage
 from components.shared.errors import AlexNetError, DataError, Interrupted, UsageError
 from components.shared.manifest import canonical_json
-
-
-@dataclass(frozen=True)
-class Task:
-    """One shard to write."""
-
-    name: str
-    images: tuple[Image, ...]  # in the order of the shard
 
 
 @dataclass(frozen=True)
@@ -44,14 +37,16 @@ class Settings:
     labels: dict[int, int]  # by ilsvrc_id
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one image; a row of a shard's record."""
 
     name: str
     status: str  # used, repaired or quarantined
     reason: str
     sha256: str  # of the source bytes
+    offset: int = 0  # of the stored JPEG in the shard
+    num_bytes: int = 0  # of the stored JPEG; 0: it is in no shard
+    crc32c: int = 0
 
 
 class _Shared:
@@ -97,93 +92,115 @@ class _HashedFile:
         return self._file.write(data)
 
 
-def read_record(task: Task, settings: Settings) -> dict[str, Any] | None:
+def read_record(name: str, settings: Settings) -> dict[str, Any] | None:
+    """Return the record of a shard, or None; the shard is not looked at.
+
+    Raises:
+        StorageError: the record cannot be read.
+    """
+    uri = storage.join(settings.base_uri, f"{name}.json")
+    return json.loads(storage.read_bytes(uri)) if storage.exists(uri) else None
+
+
+def _finished(name: str, settings: Settings) -> dict[str, Any] | None:
     """Return the record of a finished shard, verified, or None.
 
     Raises:
         DataError: the shard is not what its record says.
     """
-    uri = storage.join(settings.base_uri, f"{task.name}.json")
-    shard_uri = storage.join(settings.base_uri, task.name)
-    if not storage.exists(uri) or not storage.exists(shard_uri):  # a lost shard is made again, to the same bytes
+    record = read_record(name, settings)
+    shard_uri = storage.join(settings.base_uri, name)
+    if record is None or not storage.exists(shard_uri):  # a lost shard is made again, to the same bytes
         return None
-    record = json.loads(storage.read_bytes(uri))
     if storage.sha256(shard_uri) != record["sha256"]:
-        raise DataError(f"{shard_uri}: does not match its record {task.name}.json. Remove both and run again")
+        raise DataError(f"{shard_uri}: does not match its record {name}.json. Remove both and run again")
     return record
 
 
-def _examples(task: Task, settings: Settings, outcomes: list[Outcome]) -> Iterator[bytes]:
+def _source(row: np.void, settings: Settings) -> bytes:
+    uri = storage.join(settings.release_uri, archives.TARS[row["tar"]])
+    offset, num_bytes = int(row["offset"]), int(row["num_bytes"])
+    source = storage.read_range(uri, offset, num_bytes)
+    if len(source) != num_bytes:
+        raise DataError(
+            f"{uri}: ends inside {row['name'].decode()} at offset {offset:,}. "
+            "The file changed during the run; run again"
+        )
+    return source
+
+
+def _examples(table: np.ndarray, settings: Settings, outcomes: list[Outcome]) -> Iterator[bytes]:
     """Yield the records of a shard and append what became of each image to `outcomes`."""
-    for image in task.images:
+    at = 0
+    for row in table:
         _shared.check_stop()
-        uri = storage.join(settings.release_uri, image.tar)
-        source = storage.read_range(uri, image.offset, image.num_bytes)
-        if len(source) != image.num_bytes:
-            raise DataError(
-                f"{uri}: ends inside {image.name} at offset {image.offset:,}. "
-                "The file changed during the run; run again"
-            )
+        name, ilsvrc_id = row["name"].decode(), int(row["ilsvrc_id"])
+        source = _source(row, settings)
         digest = hashlib.sha256(source).hexdigest()
         try:
             decoded = images.decode(source)
         except images.Unusable as error:
-            outcomes.append(Outcome(image.name, "quarantined", error.reason, digest))
+            outcomes.append(Outcome(name, "quarantined", error.reason, digest))
             _shared.count(1, 1)
             continue
-        repairs = ("patch",) * image.patched + decoded.repairs
-        outcomes.append(Outcome(image.name, "repaired" if repairs else "used", "+".join(repairs), digest))
+        repairs = (("patch",) if row["tar"] == archives.PATCHES else ()) + decoded.repairs
+        jpeg = images.encode(resize.resize(decoded.image_HWC), settings.jpeg_quality)
         height, width = decoded.image_HWC.shape[:2]
-        yield records.encode_example(
+        record = records.encode_example(
             {
-                "image/encoded": images.encode(resize.resize(decoded.image_HWC), settings.jpeg_quality),
-                "image/filename": image.name.encode(),
-                "image/class/synset": settings.wnids[image.ilsvrc_id].encode(),
-                "image/class/label": settings.labels[image.ilsvrc_id],
+                "image/encoded": jpeg,
+                "image/filename": name.encode(),
+                "image/class/synset": settings.wnids[ilsvrc_id].encode(),
+                "image/class/label": settings.labels[ilsvrc_id],
                 "image/height": height,
                 "image/width": width,
             }
         )
+        place = records.locate(jpeg, record, at)
+        outcomes.append(Outcome(name, "repaired" if repairs else "used", "+".join(repairs), digest, *place))
+        at += len(record) + records.FRAME_BYTES
+        yield record
         _shared.count(1, 0)
 
 
-def write_shard(task: Task, settings: Settings) -> dict[str, Any]:
+def write_shard(name: str, settings: Settings) -> dict[str, Any]:
     """Write one shard, then its record, unless they are there.
 
     Returns:
-        The record: name, num_bytes, sha256, num_examples and `images`, the outcomes in the order of the task.
+        The record: name, num_bytes, sha256, num_examples and `images`, the outcomes in the order of the plan.
 
     Raises:
         StorageError: a file cannot be read or written.
         DataError: a shard that is there does not match its record.
     """
     _shared.check_stop()
-    record = read_record(task, settings)
+    record = _finished(name, settings)
     if record:
-        _shared.count(len(task.images), sum(row[1] == "quarantined" for row in record["images"]))
+        _shared.count(len(record["images"]), sum(row[1] == "quarantined" for row in record["images"]))
         return record
     outcomes: list[Outcome] = []
-    with storage.create(storage.join(settings.base_uri, task.name)) as file:
+    table = plan.read(settings.base_uri, name)
+    with storage.create(storage.join(settings.base_uri, name)) as file:
         hashed = _HashedFile(file)
-        num_examples = records.write_records(hashed, _examples(task, settings, outcomes))
+        num_examples = records.write_records(hashed, _examples(table, settings, outcomes))
     record = {
-        "name": task.name,
+        "name": name,
         "num_bytes": hashed.num_bytes,
         "sha256": hashed.digest.hexdigest(),
         "num_examples": num_examples,
-        "images": [[o.name, o.status, o.reason, o.sha256] for o in outcomes],
+        "images": outcomes,
     }
-    storage.publish_bytes(canonical_json(record) + b"\n", storage.join(settings.base_uri, f"{task.name}.json"))
+    storage.publish_bytes(canonical_json(record) + b"\n", storage.join(settings.base_uri, f"{name}.json"))
     return record
 
 
 class _WriteShard(beam.DoFn):
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, names: list[str], settings: Settings) -> None:
+        self._names, self._settings = names, settings
 
-    def process(self, task: Task) -> None:
+    def process(self, number: int) -> None:
         try:
-            write_shard(task, self._settings)
+            write_shard(self._names[number], self._settings)
         except AlexNetError as error:
             if not _shared.is_driver:
                 raise
@@ -198,7 +215,7 @@ def _unwrap(failure: Exception) -> Exception:
     return getattr(errors, found[1])(found[2]) if found else failure
 
 
-def build_pipeline(tasks: list[Task], settings: Settings, runner: str, options: list[str]) -> beam.Pipeline:
+def build_pipeline(names: list[str], settings: Settings, runner: str, options: list[str]) -> beam.Pipeline:
     """Build the pipeline, without running it.
 
     Raises:
@@ -210,18 +227,22 @@ def build_pipeline(tasks: list[Task], settings: Settings, runner: str, options: 
         raise UsageError(f"--runner {runner}: {error}") from error
     _ = (
         pipeline
-        | "shard tasks" >> beam.Create(tasks)
-        | "spread" >> beam.Reshuffle()  # of names and offsets, not of bytes: else one worker would get all
-        | "write shards" >> beam.ParDo(_WriteShard(settings))
+        # Whole numbers: Beam's timed flush cuts an element in half that takes Python code to encode.
+        | "shard tasks" >> beam.Create(range(len(names)))
+        | "spread" >> beam.Reshuffle()  # else one worker would get all
+        | "write shards" >> beam.ParDo(_WriteShard(names, settings))
     )
     return pipeline
 
 
-def write_all(tasks: list[Task], settings: Settings, runner: str, runner_options: str, log: runlog.RunLog) -> None:
+def write_all(
+    names: list[str], num_images: int, settings: Settings, runner: str, runner_options: str, log: runlog.RunLog
+) -> None:
     """Write all shards by a Beam pipeline.
 
     Args:
-        tasks: the shards.
+        names: of the shards; their parts of the plan are written.
+        num_images: in all of them.
         settings: what they share.
         runner: name of a Beam runner.
         runner_options: its options, as on a command line; empty: threads for all cores of this machine.
@@ -237,12 +258,12 @@ def write_all(tasks: list[Task], settings: Settings, runner: str, runner_options
         "--direct_running_mode=multi_threading",
         f"--direct_num_workers={os.cpu_count() or 1}",
     ]
-    _shared.reset(runlog.Progress(log, sum(len(task.images) for task in tasks), "images"))
+    _shared.reset(runlog.Progress(log, num_images, "images"))
     finished = threading.Event()
 
     def work() -> None:
         try:
-            build_pipeline(tasks, settings, runner, options).run().wait_until_finish()
+            build_pipeline(names, settings, runner, options).run().wait_until_finish()
         except Exception as error:  # noqa: BLE001 - handed to the main thread, which alone hears signals
             _shared.failures.append(error)
         finally:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import islice
 
-from components.ingest.accounting import Row, duplicates
+from components.ingest.accounting import QUARANTINED, REPAIRED, Rows, duplicates
 from components.shared.manifest import Manifest
 
 MAX_CLASSES = 50
@@ -18,7 +18,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]], limit: int) 
     return [*lines, ""]
 
 
-def markdown(dataset: Manifest, rows: list[Row]) -> str:
+def markdown(dataset: Manifest, rows: list[Rows]) -> str:
     """Describe a dataset: counts per split, classes, repairs and quarantined files."""
     content = dataset.content
     counts = ("used", "repaired", "quarantined", "excluded", "num_devkit")
@@ -42,8 +42,9 @@ def markdown(dataset: Manifest, rows: list[Row]) -> str:
     keys = ("label", "ilsvrc_id", "wnid", "words", "num_train", "num_validation", "num_test")
     header = ["label", "ILSVRC2010_ID", "WNID", "words", "train", "validation", "test"]
     lines += _table(header, [[entry[key] for key in keys] for entry in content["classes"]], MAX_CLASSES)
-    for status, title in (("repaired", "Repaired"), ("quarantined", "Quarantined")):
-        files = [(row.split, row.filename, row.wnid, row.reason) for row in rows if row.status == status]
+    for status, title in ((REPAIRED, "Repaired"), (QUARANTINED, "Quarantined")):
+        found = [row for of_split in rows for row in of_split.of_status(status)]
+        files = [(row.split, row.filename, row.wnid, row.reason) for row in found]
         lines += [f"## {title}: {len(files):,}", ""]
         if files:
             lines += _table(["split", "file", "WNID", "reason"], files, MAX_FILES)

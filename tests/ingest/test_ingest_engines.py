@@ -12,8 +12,8 @@ import apache_beam
 import pytest
 from apache_beam.options.pipeline_options import GoogleCloudOptions, WorkerOptions
 
-from components.ingest import archives, shards
-from components.shared import manifest
+from components.ingest import shards
+from components.shared import manifest, records
 from components.shared.errors import UsageError
 
 PROJECT_DIR = Path(__file__).parents[2]
@@ -128,12 +128,12 @@ DATAFLOW = ["--project=a-project", "--region=europe-west4", "--temp_location=gs:
 
 def test_dataflow_options_compile():
     """Nothing is submitted, and `--dry_run` keeps the checks off the network."""
-    images = tuple(archives.Image(f"n1_{k}.JPEG", 1, archives.TRAIN_TAR, 512 * k, 100) for k in range(3))
-    tasks = [shards.Task("train-00000-of-00001.tfrecord", images)]
+    names = [records.shard_name("train", k, 1432) for k in range(1432)]  # of the full release
     settings = shards.Settings("gs://bucket/release", "gs://bucket/root", 95, {1: "n1"}, {1: 0})
     more = ["--max_num_workers=20", "--machine_type=n2-highcpu-4", "--sdk_container_image=a-registry/ingest@sha256:0"]
-    pipeline = shards.build_pipeline(tasks, settings, "DataflowRunner", [*DATAFLOW, *more])
+    pipeline = shards.build_pipeline(names, settings, "DataflowRunner", [*DATAFLOW, *more])
     proto = pipeline.to_runner_api()
+    assert proto.ByteSize() < 500_000, "the service takes graphs of at most 10 MB"
     shutil.rmtree(pipeline.local_tempdir)  # a pipeline that runs does this itself
     names = {transform.unique_name for transform in proto.components.transforms.values()}
     assert {"shard tasks", "spread", "write shards"} <= names
@@ -141,4 +141,4 @@ def test_dataflow_options_compile():
     assert pipeline.options.view_as(WorkerOptions).sdk_container_image == "a-registry/ingest@sha256:0"
     assert pipeline.options.view_as(WorkerOptions).max_num_workers == 20
     with pytest.raises(UsageError, match=r"--runner DataflowRunner: [\s\S]*option: project"):
-        shards.build_pipeline(tasks, settings, "DataflowRunner", DATAFLOW[1:])
+        shards.build_pipeline(names, settings, "DataflowRunner", DATAFLOW[1:])

@@ -14,7 +14,8 @@ import scipy.io
 
 from components.ingest import archives, devkit
 from components.ingest.contract import Ingest
-from components.ingest.job import num_shards, run
+from components.ingest.job import run
+from components.ingest.plan import num_shards
 from components.shared import storage
 from components.shared.errors import DataError, UsageError
 
