@@ -57,7 +57,7 @@ def _key(config: Ingest, fingerprint: str) -> str:
             "patches": config.patches,
             "resize": resize.RESIZE,
             "source": manifest.source_digest(
-                __file__, "archives", "devkit", "images", "index", "job", "plan", "resize", "shards", "subset"
+                __file__, "archives", "devkit", "images", "index", "job", "plan", "resize", "shards", "subset", "tars"
             ),
             "codecs": [module.__version__ for module in (cv2, scipy, simplejpeg, PIL)],
         }

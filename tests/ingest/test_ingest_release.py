@@ -146,9 +146,13 @@ def _link(name):
 def test_tar_members_that_do_not_belong(release, tmp_path):
     members = _members(release / VAL)
     for changed, extra, match in (
-        ({**members, "val/readme.txt": b"x"}, (), "unexpected member 'readme.txt'"),
-        ({**members, "../../ILSVRC2010_val_x.JPEG": b"x"}, (), "unexpected member"),
-        (members, (_link("val/ILSVRC2010_val_00000013.JPEG"),), "neither file nor folder"),
+        ({**members, "val/readme.txt": b"x"}, (), "unexpected member 'val/readme.txt'"),
+        (
+            {**members, "../../ILSVRC2010_val_00000013.JPEG": b"x"},
+            (),
+            r"\.\./\.\./ILSVRC2010_val_00000013\.JPEG .* leaves",
+        ),
+        (members, (_link("val/ILSVRC2010_val_00000013.JPEG"),), "00000013.JPEG .* is a symbolic link"),
         (dict(list(members.items())[1:]), (), "11 images for 12 lines"),
     ):
         (release / VAL).write_bytes(_tar(changed, extra))
