@@ -57,7 +57,9 @@ def _key(config: Ingest, fingerprint: str) -> str:
             "patches": config.patches,
             "resize": resize.RESIZE,
             "source": manifest.source_digest(
-                __file__, "archives", "devkit", "images", "index", "job", "plan", "resize", "shards", "subset", "tars"
+                __file__,
+                *("archives", "devkit", "images", "index", "job", "mat_reader", "plan", "resize", "shards", "subset"),
+                "tars",
             ),
             "codecs": [module.__version__ for module in (cv2, scipy, simplejpeg, PIL)],
         }
@@ -97,6 +99,7 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
     release_uri = storage.absolute(config.release_uri)
     tars, fingerprint = _check_release(config, release_uri)
     kit = devkit.read(release_uri)
+    log.info("devkit read", provenance=kit.provenance)
     chosen = subset.parse(config.subset, kit)
     root_uri = storage.absolute(config.root_uri)
     splits = index.of_release(index.place(root_uri, fingerprint), tars, kit, config.patches, log)
@@ -148,7 +151,7 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
         seed=config.seed,
         release="ILSVRC-2010" if kit.is_full else "mini",
     )
-    info = {"release_uri": release_uri, "release_fingerprint": fingerprint}
+    info = {"release_uri": release_uri, "release_fingerprint": fingerprint, "devkit": kit.provenance}
     dataset = manifest.Manifest("dataset", settings.base_uri, files, content, info)
     manifest.save(dataset, config.dataset)
     storage.write_text(Path(config.summary), summary.markdown(dataset, rows))

@@ -29,6 +29,8 @@ def markdown(dataset: Manifest, rows: list[Rows]) -> str:
         f"{content['image_size']}x{content['image_size']} JPEG of quality {content['jpeg_quality']}; "
         f"{content['resize']}.",
         "",
+        dataset.info["devkit"],
+        "",
     ]
     header = ["split", "used", "repaired", "quarantined", "excluded", "devkit", "shards"]
     splits = [

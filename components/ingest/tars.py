@@ -112,6 +112,8 @@ def _check_member(where: str, at: int, info: tarfile.TarInfo) -> None:
             f"{where}: {info.name} at offset {at:,} is {kind}, neither file nor folder. "
             "The release has no such thing; pack or fetch the file again"
         )
+    if not info.name.isprintable():
+        raise DataError(f"{where}: name {info.name!a} at offset {at:,} is not printable text. Fetch the file again")
     if info.name.startswith("/") or ".." in PurePosixPath(info.name).parts:
         raise DataError(f"{where}: {info.name} at offset {at:,} leaves the folder of the archive. Fetch the file again")
 
