@@ -15,9 +15,8 @@ import numpy as np
 from components.ingest import headers, tables, tars
 from components.ingest.devkit import Devkit
 from components.shared.errors import DataError
+from components.shared.release import PATCH_TAR, TEST_TAR, TRAIN_TAR, VALIDATION_TAR
 
-TRAIN_TAR, VALIDATION_TAR, TEST_TAR = (f"ILSVRC2010_images_{name}.tar" for name in ("train", "val", "test"))
-PATCH_TAR = "patch_images.tar"
 TARS = (TRAIN_TAR, VALIDATION_TAR, TEST_TAR, PATCH_TAR)  # as column `tar` of a table of images counts them
 PATCHES = TARS.index(PATCH_TAR)
 NUM_INDEX_THREADS = 16  # waiting for headers, not computing

@@ -17,9 +17,8 @@ import numpy as np
 from components.ingest import tars
 from components.shared import storage
 from components.shared.errors import DataError
+from components.shared.release import DEVKIT_TAR, TEST_TRUTH
 
-DEVKIT_TAR = "ILSVRC2010_devkit-1.0.tar.gz"
-TEST_TRUTH = "ILSVRC2010_test_ground_truth.txt"
 META_MAT = "devkit-1.0/data/meta.mat"
 VALIDATION_TRUTH = "devkit-1.0/data/ILSVRC2010_validation_ground_truth.txt"
 PUBLISHED = {  # sha256 of what image-net.org gives out; nobody has published one of the test ground truth

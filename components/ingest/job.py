@@ -9,10 +9,9 @@ import simplejpeg
 
 from components.ingest import accounting, archives, devkit, index, plan, resize, shards, subset, summary, tables
 from components.ingest.contract import Ingest
-from components.shared import manifest, records, runlog, storage
+from components.shared import manifest, records, release, runlog, storage
 from components.shared.errors import DataError
 
-REQUIRED = (archives.TRAIN_TAR, archives.VALIDATION_TAR, archives.TEST_TAR, devkit.DEVKIT_TAR, devkit.TEST_TRUTH)
 IMAGES_TSV = "images.tsv"
 
 
@@ -26,13 +25,13 @@ def _check_release(config: Ingest, release_uri: str) -> tuple[dict[str, archives
         DataError: a file is missing, or the files are not those that the submitting command saw.
     """
     sizes = {entry.name: entry.num_bytes for entry in storage.list_files(release_uri)}
-    missing = [name for name in REQUIRED if name not in sizes]
+    missing = [name for name in release.REQUIRED if name not in sizes]
     if missing:
         raise DataError(
             f"{release_uri}: no {', '.join(missing)} there. "
             f"Fetch the ILSVRC-2010 files from {index.SOURCE} or make a sample by `python -m components.sample`"
         )
-    fingerprint = storage.fingerprint(release_uri)
+    fingerprint = release.fingerprint(release_uri)
     if config.release_fingerprint not in ("", fingerprint):
         raise DataError(
             f"{release_uri}: fingerprint {fingerprint}, expected {config.release_fingerprint}. "
@@ -41,7 +40,7 @@ def _check_release(config: Ingest, release_uri: str) -> tuple[dict[str, archives
     tars = {
         name: archives.Tar(storage.join(release_uri, name), 0, num_bytes)
         for name, num_bytes in sizes.items()
-        if name in (*REQUIRED, archives.PATCH_TAR) and name.endswith(".tar")
+        if name in release.FILES and name.endswith(".tar")
     }
     return tars, fingerprint
 
