@@ -160,20 +160,6 @@ def _places(outcomes: list[shards.Outcome], labels: list[int]) -> np.ndarray:
     return np.array(stored, records.INDEX_COLUMNS)
 
 
-def duplicates(rows: list[Rows]) -> list[tuple[str, int, int]]:
-    """Count images with the bytes of another one of their split: placeholders that no patch replaced look like that.
-
-    Returns:
-        For each split: name, number of contents that occur more than once, number of images with such content.
-    """
-    found = []
-    for of_split in rows:
-        digests = of_split.sha256[of_split.status != EXCLUDED].view("S32")[:, 0]
-        _, counts = np.unique(digests, return_counts=True)
-        found.append((of_split.split, int(np.sum(counts > 1)), int(np.sum(counts[counts > 1]))))
-    return found
-
-
 def class_entries(kit: Devkit, chosen: Subset, rows: list[Rows]) -> list[manifest.ClassEntry]:
     """Describe the kept classes, with the counts of their usable images.
 

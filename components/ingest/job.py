@@ -7,7 +7,19 @@ import PIL
 import scipy
 import simplejpeg
 
-from components.ingest import accounting, archives, devkit, index, plan, resize, shards, subset, summary, tables
+from components.ingest import (
+    accounting,
+    archives,
+    devkit,
+    index,
+    plan,
+    resize,
+    same_bytes,
+    shards,
+    subset,
+    summary,
+    tables,
+)
 from components.ingest.contract import Ingest
 from components.shared import manifest, records, release, runlog, storage
 from components.shared.errors import DataError
@@ -134,9 +146,10 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
         name = records.index_name(split)
         files[name] = manifest.publish(tables.npy(places), settings.base_uri, name)
     classes = accounting.class_entries(kit, chosen, rows)
-    for split, num_contents, num_images in accounting.duplicates(rows):
+    same = same_bytes.find(rows)
+    for where, num_contents, num_images in same.counts:
         if num_contents:
-            log.warning("images with the same bytes", split=split, num_contents=num_contents, num_images=num_images)
+            log.warning("images with the same bytes", where=where, num_contents=num_contents, num_images=num_images)
 
     # ---- publish it
     files[IMAGES_TSV] = manifest.publish_pieces(accounting.images_tsv(rows), settings.base_uri, IMAGES_TSV)
@@ -153,6 +166,6 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
     info = {"release_uri": release_uri, "release_fingerprint": fingerprint, "devkit": kit.provenance}
     dataset = manifest.Manifest("dataset", settings.base_uri, files, content, info)
     manifest.save(dataset, config.dataset)
-    storage.write_text(Path(config.summary), summary.markdown(dataset, rows))
+    storage.write_text(Path(config.summary), summary.markdown(dataset, rows, same))
     log.info("dataset written", digest=dataset.digest, base_uri=settings.base_uri)
     return {"dataset": _metadata(dataset)}

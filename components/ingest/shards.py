@@ -93,13 +93,33 @@ class _HashedFile:
 
 
 def read_record(name: str, settings: Settings) -> dict[str, Any] | None:
-    """Return the record of a shard, or None; the shard is not looked at.
+    """Return the record of a shard, or None where there is none or a damaged one; the shard is not looked at.
 
     Raises:
         StorageError: the record cannot be read.
     """
     uri = storage.join(settings.base_uri, f"{name}.json")
-    return json.loads(storage.read_bytes(uri)) if storage.exists(uri) else None
+    return parse_record(storage.read_bytes(uri), name) if storage.exists(uri) else None
+
+
+def parse_record(data: bytes, name: str) -> dict[str, Any] | None:
+    """Decode the record of a shard; None when it is damaged."""
+    try:
+        record = json.loads(data)
+        outcomes = [Outcome(*values) for values in record["images"]]
+        numbers = [record["num_bytes"], record["num_examples"], *(n for outcome in outcomes for n in outcome[4:])]
+        is_whole = (
+            record["name"] == name
+            and all(
+                re.fullmatch("[0-9a-f]{64}", digest) for digest in (record["sha256"], *(o.sha256 for o in outcomes))
+            )
+            and all(type(number) is int for number in numbers)
+            and {outcome.status for outcome in outcomes} <= {"used", "repaired", "quarantined"}
+            and record["num_examples"] == sum(outcome.num_bytes > 0 for outcome in outcomes)
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return record if is_whole else None
 
 
 def _finished(name: str, settings: Settings) -> dict[str, Any] | None:
@@ -108,8 +128,10 @@ def _finished(name: str, settings: Settings) -> dict[str, Any] | None:
     Raises:
         DataError: the shard is not what its record says.
     """
+    uri, shard_uri = (storage.join(settings.base_uri, file) for file in (f"{name}.json", name))
     record = read_record(name, settings)
-    shard_uri = storage.join(settings.base_uri, name)
+    if record is None and storage.exists(uri):
+        storage.delete(uri)  # damaged: it is made again, and so is the shard, to the same bytes
     if record is None or not storage.exists(shard_uri):  # a lost shard is made again, to the same bytes
         return None
     if storage.sha256(shard_uri) != record["sha256"]:
