@@ -69,8 +69,8 @@ def _key(config: Ingest, fingerprint: str) -> str:
             "resize": resize.RESIZE,
             "source": manifest.source_digest(
                 __file__,
-                *("archives", "devkit", "images", "index", "job", "mat_reader", "plan", "resize", "shards", "subset"),
-                "tars",
+                *("archives", "devkit", "images", "index", "job", "mat_reader", "outcomes", "plan", "resize"),
+                *("shards", "subset", "tars"),
             ),
             "codecs": [module.__version__ for module in (cv2, scipy, simplejpeg, PIL)],
         }

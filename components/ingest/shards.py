@@ -6,7 +6,6 @@ nothing but its part of the plan and the settings.
 """
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -14,13 +13,14 @@ import shlex
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.ingest import archives, images, plan, resize
+from components.ingest.outcomes import Outcome, parse_record
 from components.shared import errors, records, runlog, storage
 from components.shared.errors import AlexNetError, DataError, Interrupted, UsageError
 from components.shared.manifest import canonical_json
@@ -35,18 +35,6 @@ class Settings:
     jpeg_quality: int
     wnids: dict[int, str]  # by ilsvrc_id
     labels: dict[int, int]  # by ilsvrc_id
-
-
-class Outcome(NamedTuple):
-    """What became of one image; a row of a shard's record."""
-
-    name: str
-    status: str  # used, repaired or quarantined
-    reason: str
-    sha256: str  # of the source bytes
-    offset: int = 0  # of the stored JPEG in the shard
-    num_bytes: int = 0  # of the stored JPEG; 0: it is in no shard
-    crc32c: int = 0
 
 
 class _Shared:
@@ -100,26 +88,6 @@ def read_record(name: str, settings: Settings) -> dict[str, Any] | None:
     """
     uri = storage.join(settings.base_uri, f"{name}.json")
     return parse_record(storage.read_bytes(uri), name) if storage.exists(uri) else None
-
-
-def parse_record(data: bytes, name: str) -> dict[str, Any] | None:
-    """Decode the record of a shard; None when it is damaged."""
-    try:
-        record = json.loads(data)
-        outcomes = [Outcome(*values) for values in record["images"]]
-        numbers = [record["num_bytes"], record["num_examples"], *(n for outcome in outcomes for n in outcome[4:])]
-        is_whole = (
-            record["name"] == name
-            and all(
-                re.fullmatch("[0-9a-f]{64}", digest) for digest in (record["sha256"], *(o.sha256 for o in outcomes))
-            )
-            and all(type(number) is int for number in numbers)
-            and {outcome.status for outcome in outcomes} <= {"used", "repaired", "quarantined"}
-            and record["num_examples"] == sum(outcome.num_bytes > 0 for outcome in outcomes)
-        )
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return record if is_whole else None
 
 
 def _finished(name: str, settings: Settings) -> dict[str, Any] | None:
