@@ -1,4 +1,4 @@
-"""The record of a finished shard, `<shard>.json`: name, num_bytes, sha256, num_examples and what became of its images."""
+"""The record of a finished shard, `<shard>.json`: its name, size, digest, count and what became of its images."""
 
 import json
 import re

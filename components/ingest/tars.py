@@ -54,7 +54,7 @@ def _pax_records(data: bytes) -> dict[str, str]:
         digits = data[at : at + 20].partition(b" ")[0]
         record = data[at : at + int(digits)] if digits.isdigit() else b""
         key, equals, value = record[len(digits) + 1 : -1].partition(b"=")
-        if len(record) != int(digits or b"0") or not record.endswith(b"\n") or not equals:
+        if not digits.isdigit() or len(record) != int(digits) or not record.endswith(b"\n") or not equals:
             raise ValueError(f"no record of a pax header at its byte {at}")
         records[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
         at += len(record)
