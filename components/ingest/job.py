@@ -147,9 +147,8 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
         files[name] = manifest.publish(tables.npy(places), settings.base_uri, name)
     classes = accounting.class_entries(kit, chosen, rows)
     same = same_bytes.find(rows)
-    for where, num_contents, num_images in same.counts:
-        if num_contents:
-            log.warning("images with the same bytes", where=where, num_contents=num_contents, num_images=num_images)
+    if found := {where: num_contents for where, num_contents, _ in same.counts if num_contents}:
+        log.warning("images with the same bytes", num_contents=found)
 
     # ---- publish it
     files[IMAGES_TSV] = manifest.publish_pieces(accounting.images_tsv(rows), settings.base_uri, IMAGES_TSV)
