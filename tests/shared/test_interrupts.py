@@ -21,7 +21,7 @@ def start(component: str, folder: Path, release: Path) -> subprocess.Popen[str]:
         os.mkfifo(pipe)
     flags = {
         "ingest": {"release-uri": release, "root-uri": folder, "summary": folder / "s", "dataset": folder / "d"},
-        "sample": {"out": folder / "out", "classes": 8, "images-per-class": 1_000_000},
+        "sample": {"out": folder / "out", "classes": 8, "images-per-class": 1300},
         "statistics": {"dataset": pipe, "root-uri": folder, "statistics": folder / "s", "summary": folder / "m"},
         "train": dict.fromkeys(("dataset", "statistics"), pipe)
         | {"root-uri": folder, "model": folder / "m", "metrics": folder / "e", "report": folder / "r"},
