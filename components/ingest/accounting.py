@@ -12,6 +12,7 @@ import numpy as np
 
 from components.ingest import plan, shards
 from components.ingest.devkit import Devkit
+from components.ingest.outcomes import Outcome
 from components.ingest.subset import Subset
 from components.shared import manifest, records
 from components.shared.errors import DataError, StorageError
@@ -57,7 +58,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.images)
 
-    def enter(self, shard: int, positions: np.ndarray, outcomes: list[shards.Outcome]) -> None:
+    def enter(self, shard: int, positions: np.ndarray, outcomes: list[Outcome]) -> None:
         """Enter what became of the images of one shard."""
         self.status[positions] = [STATUSES.index(outcome.status) for outcome in outcomes]
         self._reason[positions] = [self._reasons.setdefault(o.reason, len(self._reasons)) for o in outcomes]
@@ -141,7 +142,7 @@ def account(
                 where = f"{settings.base_uri}/{part.name}.json"
                 if record is None:
                     raise StorageError(f"{where}: the runner ended without writing it. Run again; what is done stays")
-                outcomes = [shards.Outcome(*values) for values in record.pop("images")]
+                outcomes = [Outcome(*values) for values in record.pop("images")]
                 if [outcome.name.encode() for outcome in outcomes] != images["name"][part.positions].tolist():
                     raise DataError(f"{where}: lists other images than planned. Remove the folder")
                 rows.enter(number, part.positions, outcomes)
@@ -151,27 +152,13 @@ def account(
     return rows, shard_records, np.concatenate(places)
 
 
-def _places(outcomes: list[shards.Outcome], labels: list[int]) -> np.ndarray:
+def _places(outcomes: list[Outcome], labels: list[int]) -> np.ndarray:
     stored = [
         (outcome.offset, outcome.num_bytes, outcome.crc32c, label)
         for outcome, label in zip(outcomes, labels, strict=True)
         if outcome.num_bytes
     ]
     return np.array(stored, records.INDEX_COLUMNS)
-
-
-def duplicates(rows: list[Rows]) -> list[tuple[str, int, int]]:
-    """Count images with the bytes of another one of their split: placeholders that no patch replaced look like that.
-
-    Returns:
-        For each split: name, number of contents that occur more than once, number of images with such content.
-    """
-    found = []
-    for of_split in rows:
-        digests = of_split.sha256[of_split.status != EXCLUDED].view("S32")[:, 0]
-        _, counts = np.unique(digests, return_counts=True)
-        found.append((of_split.split, int(np.sum(counts > 1)), int(np.sum(counts[counts > 1]))))
-    return found
 
 
 def class_entries(kit: Devkit, chosen: Subset, rows: list[Rows]) -> list[manifest.ClassEntry]:

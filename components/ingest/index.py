@@ -18,7 +18,7 @@ SPLITS = {"train": archives.TRAIN_TAR, "validation": archives.VALIDATION_TAR, "t
 
 def place(root_uri: str, fingerprint: str) -> str:
     """Name the file of a release's index."""
-    source = manifest.source_digest(__file__, "archives", "devkit", "headers", "tables")
+    source = manifest.source_digest(__file__, "archives", "devkit", "headers", "mat_reader", "tables", "tars")
     key = manifest.digest_of({"release": fingerprint, "source": source})[:16]
     return storage.join(root_uri, FOLDER, key)
 

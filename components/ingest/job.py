@@ -7,12 +7,23 @@ import PIL
 import scipy
 import simplejpeg
 
-from components.ingest import accounting, archives, devkit, index, plan, resize, shards, subset, summary, tables
+from components.ingest import (
+    accounting,
+    archives,
+    devkit,
+    index,
+    plan,
+    resize,
+    same_bytes,
+    shards,
+    subset,
+    summary,
+    tables,
+)
 from components.ingest.contract import Ingest
-from components.shared import manifest, records, runlog, storage
+from components.shared import manifest, records, release, runlog, storage
 from components.shared.errors import DataError
 
-REQUIRED = (archives.TRAIN_TAR, archives.VALIDATION_TAR, archives.TEST_TAR, devkit.DEVKIT_TAR, devkit.TEST_TRUTH)
 IMAGES_TSV = "images.tsv"
 
 
@@ -26,13 +37,13 @@ def _check_release(config: Ingest, release_uri: str) -> tuple[dict[str, archives
         DataError: a file is missing, or the files are not those that the submitting command saw.
     """
     sizes = {entry.name: entry.num_bytes for entry in storage.list_files(release_uri)}
-    missing = [name for name in REQUIRED if name not in sizes]
+    missing = [name for name in release.REQUIRED if name not in sizes]
     if missing:
         raise DataError(
             f"{release_uri}: no {', '.join(missing)} there. "
             f"Fetch the ILSVRC-2010 files from {index.SOURCE} or make a sample by `python -m components.sample`"
         )
-    fingerprint = storage.fingerprint(release_uri)
+    fingerprint = release.fingerprint(release_uri)
     if config.release_fingerprint not in ("", fingerprint):
         raise DataError(
             f"{release_uri}: fingerprint {fingerprint}, expected {config.release_fingerprint}. "
@@ -41,7 +52,7 @@ def _check_release(config: Ingest, release_uri: str) -> tuple[dict[str, archives
     tars = {
         name: archives.Tar(storage.join(release_uri, name), 0, num_bytes)
         for name, num_bytes in sizes.items()
-        if name in (*REQUIRED, archives.PATCH_TAR) and name.endswith(".tar")
+        if name in release.FILES and name.endswith(".tar")
     }
     return tars, fingerprint
 
@@ -57,7 +68,9 @@ def _key(config: Ingest, fingerprint: str) -> str:
             "patches": config.patches,
             "resize": resize.RESIZE,
             "source": manifest.source_digest(
-                __file__, "archives", "devkit", "images", "index", "job", "plan", "resize", "shards", "subset"
+                __file__,
+                *("archives", "devkit", "images", "index", "job", "mat_reader", "outcomes", "plan", "resize"),
+                *("shards", "subset", "tars"),
             ),
             "codecs": [module.__version__ for module in (cv2, scipy, simplejpeg, PIL)],
         }
@@ -97,6 +110,7 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
     release_uri = storage.absolute(config.release_uri)
     tars, fingerprint = _check_release(config, release_uri)
     kit = devkit.read(release_uri)
+    log.info("devkit read", provenance=kit.provenance)
     chosen = subset.parse(config.subset, kit)
     root_uri = storage.absolute(config.root_uri)
     splits = index.of_release(index.place(root_uri, fingerprint), tars, kit, config.patches, log)
@@ -132,9 +146,9 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
         name = records.index_name(split)
         files[name] = manifest.publish(tables.npy(places), settings.base_uri, name)
     classes = accounting.class_entries(kit, chosen, rows)
-    for split, num_contents, num_images in accounting.duplicates(rows):
-        if num_contents:
-            log.warning("images with the same bytes", split=split, num_contents=num_contents, num_images=num_images)
+    same = same_bytes.find(rows)
+    if found := {where: num_contents for where, num_contents, _ in same.counts if num_contents}:
+        log.warning("images with the same bytes", num_contents=found)
 
     # ---- publish it
     files[IMAGES_TSV] = manifest.publish_pieces(accounting.images_tsv(rows), settings.base_uri, IMAGES_TSV)
@@ -148,9 +162,9 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
         seed=config.seed,
         release="ILSVRC-2010" if kit.is_full else "mini",
     )
-    info = {"release_uri": release_uri, "release_fingerprint": fingerprint}
+    info = {"release_uri": release_uri, "release_fingerprint": fingerprint, "devkit": kit.provenance}
     dataset = manifest.Manifest("dataset", settings.base_uri, files, content, info)
     manifest.save(dataset, config.dataset)
-    storage.write_text(Path(config.summary), summary.markdown(dataset, rows))
+    storage.write_text(Path(config.summary), summary.markdown(dataset, rows, same))
     log.info("dataset written", digest=dataset.digest, base_uri=settings.base_uri)
     return {"dataset": _metadata(dataset)}

@@ -6,7 +6,6 @@ nothing but its part of the plan and the settings.
 """
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -14,13 +13,14 @@ import shlex
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.ingest import archives, images, plan, resize
+from components.ingest.outcomes import Outcome, parse_record
 from components.shared import errors, records, runlog, storage
 from components.shared.errors import AlexNetError, DataError, Interrupted, UsageError
 from components.shared.manifest import canonical_json
@@ -35,18 +35,6 @@ class Settings:
     jpeg_quality: int
     wnids: dict[int, str]  # by ilsvrc_id
     labels: dict[int, int]  # by ilsvrc_id
-
-
-class Outcome(NamedTuple):
-    """What became of one image; a row of a shard's record."""
-
-    name: str
-    status: str  # used, repaired or quarantined
-    reason: str
-    sha256: str  # of the source bytes
-    offset: int = 0  # of the stored JPEG in the shard
-    num_bytes: int = 0  # of the stored JPEG; 0: it is in no shard
-    crc32c: int = 0
 
 
 class _Shared:
@@ -93,13 +81,13 @@ class _HashedFile:
 
 
 def read_record(name: str, settings: Settings) -> dict[str, Any] | None:
-    """Return the record of a shard, or None; the shard is not looked at.
+    """Return the record of a shard, or None where there is none or a damaged one; the shard is not looked at.
 
     Raises:
         StorageError: the record cannot be read.
     """
     uri = storage.join(settings.base_uri, f"{name}.json")
-    return json.loads(storage.read_bytes(uri)) if storage.exists(uri) else None
+    return parse_record(storage.read_bytes(uri), name) if storage.exists(uri) else None
 
 
 def _finished(name: str, settings: Settings) -> dict[str, Any] | None:
@@ -108,8 +96,10 @@ def _finished(name: str, settings: Settings) -> dict[str, Any] | None:
     Raises:
         DataError: the shard is not what its record says.
     """
+    uri, shard_uri = (storage.join(settings.base_uri, file) for file in (f"{name}.json", name))
     record = read_record(name, settings)
-    shard_uri = storage.join(settings.base_uri, name)
+    if record is None and storage.exists(uri):
+        storage.delete(uri)  # damaged: it is made again, and so is the shard, to the same bytes
     if record is None or not storage.exists(shard_uri):  # a lost shard is made again, to the same bytes
         return None
     if storage.sha256(shard_uri) != record["sha256"]:

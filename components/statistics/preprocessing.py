@@ -50,8 +50,9 @@ class ReadShards(beam.DoFn):
         jpegs: list[bytes] = []
         origins: list[bytes] = []
         for index, record in enumerate(read_records(self._dataset.stage(shard))):
-            jpegs.append(decode_example(record)[ENCODED])
-            origins.append(f"{self._dataset.uri(shard)}, record {index}".encode())
+            example = decode_example(record)
+            jpegs.append(example[ENCODED])
+            origins.append(f"{self._dataset.uri(shard)}, record {index}, ".encode() + example["image/filename"])
             if len(jpegs) == BATCH_IMAGES:
                 yield _record_batch(jpegs, origins)
                 self._count(len(jpegs))

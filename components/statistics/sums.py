@@ -34,12 +34,15 @@ def decode_image(jpeg: bytes, origin: str) -> np.ndarray:
         origin: shard and record, for the error message.
 
     Raises:
-        DataError: not a JPEG, damaged, or of another size.
+        DataError: not a JPEG, damaged, or of another size or colour space.
     """
     try:
+        _, _, colorspace, _ = simplejpeg.decode_jpeg_header(jpeg)
         image_HWC = simplejpeg.decode_jpeg(jpeg)
     except ValueError as error:
         raise DataError(f"{origin}: not a readable JPEG ({error}). Run ingest again") from error
+    if colorspace != "YCbCr":  # what ingest writes; others would be converted without a word
+        raise DataError(f"{origin}: expected a JPEG in YCbCr, got one in {colorspace}. Run ingest again")
     if image_HWC.shape != SHAPE_HWC:
         raise DataError(f"{origin}: expected an image of {SHAPE_HWC}, got {image_HWC.shape}. Run ingest again")
     return image_HWC

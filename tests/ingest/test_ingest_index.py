@@ -14,6 +14,7 @@ from components.ingest.contract import Ingest
 from components.ingest.job import run
 from components.shared import manifest, runlog, storage
 from components.shared.errors import DataError
+from components.shared.release import fingerprint
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
 IMAGES = st.tuples(NAMES, st.integers(0, 65535), st.integers(0, 2**40), st.integers(0, 2**33))
@@ -98,7 +99,7 @@ def test_the_index_is_made_once_and_again_when_damaged(sample_release, tmp_path,
 
 def test_another_release_has_another_index(sample_release, tmp_path):
     copy = shutil.copytree(sample_release, tmp_path / "copy")
-    places = {index.place("root", storage.fingerprint(str(release))) for release in (sample_release, copy)}
+    places = {index.place("root", fingerprint(str(release))) for release in (sample_release, copy)}
     assert len(places) == 2
 
 

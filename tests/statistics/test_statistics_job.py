@@ -138,14 +138,24 @@ def test_a_second_run_reuses_and_damage_is_found(dataset: Path, tmp_path: Path) 
     assert not (tmp_path / "third.json").exists()
 
 
-def test_another_size_names_shard_and_record(tmp_path: Path) -> None:
-    small = simplejpeg.encode_jpeg(image(0)[:128].copy())
-    chosen = config(write_dataset(tmp_path / "data", [*JPEGS[:4], small, *JPEGS[5:]], 3), tmp_path)
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (simplejpeg.encode_jpeg(image(0)[:128].copy()), "expected an image of (256, 256, 3), got (128, 256, 3)"),
+        (
+            simplejpeg.encode_jpeg(image(0)[..., :1].copy(), colorspace="GRAY", colorsubsampling="Gray"),
+            "expected a JPEG in YCbCr, got one in Gray",
+        ),
+    ],
+    ids=["size", "greyscale"],
+)
+def test_another_kind_of_image_names_shard_record_and_key(tmp_path: Path, odd: bytes, message: str) -> None:
+    chosen = config(write_dataset(tmp_path / "data", [*JPEGS[:4], odd, *JPEGS[5:]], 3), tmp_path)
     with pytest.raises(DataError) as error:
         job.run(chosen)
-    message = str(error.value)  # image 4 is the second of shard 1
-    assert "train-00001-of-00003.tfrecord, record 1: expected an image of (256, 256, 3), got (128, 256, 3)" in message
-    assert "\n" not in message
+    # image 4 is the second of shard 1
+    assert f"train-00001-of-00003.tfrecord, record 1, n01440764_1.JPEG: {message}" in str(error.value)
+    assert "\n" not in str(error.value)
     assert leftovers(tmp_path / "root") == []
 
 

@@ -65,10 +65,13 @@ def test_a_batch_that_overflows_uint16() -> None:
     assert (sums.product_sums == 255 * 255 * 65536 * (UINT16_IMAGES + 2)).all()
 
 
+GREY = simplejpeg.encode_jpeg(IMAGES_HWC[2][..., :1].copy(), colorspace="GRAY", colorsubsampling="Gray")
+
+
 @pytest.mark.parametrize(
     "jpeg",
-    [simplejpeg.encode_jpeg(IMAGES_HWC[2][:224, :224].copy()), b"not a jpeg", JPEGS[2][:4000], b""],
-    ids=["224x224", "text", "truncated", "empty"],
+    [simplejpeg.encode_jpeg(IMAGES_HWC[2][:224, :224].copy()), b"not a jpeg", JPEGS[2][:4000], b"", GREY],
+    ids=["224x224", "text", "truncated", "empty", "greyscale"],
 )
 def test_another_image_is_refused_by_name(jpeg: bytes) -> None:
     with pytest.raises(DataError, match="shard, record 0"):
