@@ -10,7 +10,7 @@ import simplejpeg
 
 from components.ingest import accounting, archives, devkit, resize, shards, subset, summary
 from components.ingest.contract import Ingest
-from components.shared import manifest, records, runlog, storage
+from components.shared import engines, manifest, records, runlog, storage
 from components.shared.errors import DataError
 
 REQUIRED = (archives.TRAIN_TAR, archives.VALIDATION_TAR, archives.TEST_TAR, devkit.DEVKIT_TAR, devkit.TEST_TRUTH)
@@ -132,11 +132,12 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
     Raises:
         DataError: the release is incomplete, damaged or of another year, or too many images are unusable.
         StorageError: a place cannot be read or written.
-        UsageError: the subset rule or the runner is unknown.
+        UsageError: the subset rule, the runner or an option of it is unknown.
         Interrupted: by a signal; finished shards are kept.
     """
     log = runlog.RunLog("ingest")
     storage.check_writable(config.root_uri)
+    engine = engines.check(config.runner, config.runner_options)
 
     # ---- what is there
     release_uri = storage.absolute(config.release_uri)
@@ -159,9 +160,7 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
         tasks[split] = plan(split, [i for i, kept in zip(all_images, keep, strict=True) if kept], config.seed)
 
     # ---- do it
-    shards.write_all(
-        [task for ts in tasks.values() for task in ts], settings, config.runner, config.runner_options, log
-    )
+    shards.write_all([task for ts in tasks.values() for task in ts], settings, engine, log)
 
     # ---- account for it
     rows: list[accounting.Row] = []

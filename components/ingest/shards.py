@@ -4,25 +4,21 @@ No image bytes pass through a shuffle, memory stays flat, and a task whose recor
 done again. The bytes of a shard depend on nothing but its task and settings.
 """
 
+import functools
 import hashlib
 import json
-import logging
-import os
-import re
-import shlex
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-
 from components.ingest import images, resize
 from components.ingest.archives import Image
-from components.shared import errors, records, runlog, storage
-from components.shared.errors import AlexNetError, DataError, Interrupted, UsageError
+from components.shared import beam, engines, records, runlog, storage
+from components.shared.errors import DataError
 from components.shared.manifest import canonical_json
+
+STEP = "write shards"
+PACKAGES = ("numpy", "opencv-python-headless", "pillow", "scipy", "simplejpeg")  # a shard's bytes depend on them
 
 
 @dataclass(frozen=True)
@@ -52,37 +48,6 @@ class Outcome:
     status: str  # used, repaired or quarantined
     reason: str
     sha256: str  # of the source bytes
-
-
-class _Shared:
-    """State of the driver that tasks share when they run in its process; elsewhere nothing reads it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.reset(None)
-
-    def reset(self, progress: runlog.Progress | None) -> None:
-        self.stop = threading.Event()
-        self.failures: list[Exception] = []
-        self._progress = progress
-        self._bad = 0
-
-    def check_stop(self) -> None:
-        if self.stop.is_set():
-            raise Interrupted("stopped between two images")
-
-    @property
-    def is_driver(self) -> bool:
-        return self._progress is not None
-
-    def count(self, num_images: int, num_bad: int) -> None:
-        with self._lock:
-            self._bad += num_bad
-            if self._progress:
-                self._progress.update(self._progress.done + num_images, bad=self._bad)
-
-
-_shared = _Shared()
 
 
 class _HashedFile:
@@ -116,7 +81,7 @@ def read_record(task: Task, settings: Settings) -> dict[str, Any] | None:
 def _examples(task: Task, settings: Settings, outcomes: list[Outcome]) -> Iterator[bytes]:
     """Yield the records of a shard and append what became of each image to `outcomes`."""
     for image in task.images:
-        _shared.check_stop()
+        beam.check_stop()
         uri = storage.join(settings.release_uri, image.tar)
         source = storage.read_range(uri, image.offset, image.num_bytes)
         if len(source) != image.num_bytes:
@@ -129,7 +94,7 @@ def _examples(task: Task, settings: Settings, outcomes: list[Outcome]) -> Iterat
             decoded = images.decode(source)
         except images.Unusable as error:
             outcomes.append(Outcome(image.name, "quarantined", error.reason, digest))
-            _shared.count(1, 1)
+            beam.count(1, bad=1)
             continue
         repairs = ("patch",) * image.patched + decoded.repairs
         outcomes.append(Outcome(image.name, "repaired" if repairs else "used", "+".join(repairs), digest))
@@ -144,7 +109,7 @@ def _examples(task: Task, settings: Settings, outcomes: list[Outcome]) -> Iterat
                 "image/width": width,
             }
         )
-        _shared.count(1, 0)
+        beam.count(1)
 
 
 def write_shard(task: Task, settings: Settings) -> dict[str, Any]:
@@ -157,10 +122,10 @@ def write_shard(task: Task, settings: Settings) -> dict[str, Any]:
         StorageError: a file cannot be read or written.
         DataError: a shard that is there does not match its record.
     """
-    _shared.check_stop()
+    beam.check_stop()
     record = read_record(task, settings)
     if record:
-        _shared.count(len(task.images), sum(row[1] == "quarantined" for row in record["images"]))
+        beam.count(len(task.images), bad=sum(row[1] == "quarantined" for row in record["images"]))
         return record
     outcomes: list[Outcome] = []
     with storage.create(storage.join(settings.base_uri, task.name)) as file:
@@ -177,86 +142,18 @@ def write_shard(task: Task, settings: Settings) -> dict[str, Any]:
     return record
 
 
-class _WriteShard(beam.DoFn):
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def process(self, task: Task) -> None:
-        try:
-            write_shard(task, self._settings)
-        except AlexNetError as error:
-            if not _shared.is_driver:
-                raise
-            # Beam would print pages of tracebacks and turn the error into text; the driver raises this one.
-            _shared.failures.append(error)
-            _shared.stop.set()
-
-
-def _unwrap(failure: Exception) -> Exception:
-    """Turn an error of ours that a runner reports as text, with tracebacks, back into that error."""
-    found = re.search(r"^components\.shared\.errors\.(\w+): (.*?)( \[while running .*\])?$", str(failure), re.MULTILINE)
-    return getattr(errors, found[1])(found[2]) if found else failure
-
-
-def build_pipeline(tasks: list[Task], settings: Settings, runner: str, options: list[str]) -> beam.Pipeline:
-    """Build the pipeline, without running it.
-
-    Raises:
-        UsageError: the runner is unknown, or its options are not enough for it.
-    """
-    try:
-        pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(options))
-    except ValueError as error:
-        raise UsageError(f"--runner {runner}: {error}") from error
-    _ = (
-        pipeline
-        | "shard tasks" >> beam.Create(tasks)
-        | "spread" >> beam.Reshuffle()  # of names and offsets, not of bytes: else one worker would get all
-        | "write shards" >> beam.ParDo(_WriteShard(settings))
-    )
-    return pipeline
-
-
-def write_all(tasks: list[Task], settings: Settings, runner: str, runner_options: str, log: runlog.RunLog) -> None:
+def write_all(tasks: list[Task], settings: Settings, engine: engines.Engine, log: runlog.RunLog) -> None:
     """Write all shards by a Beam pipeline.
 
     Args:
         tasks: the shards.
         settings: what they share.
-        runner: name of a Beam runner.
-        runner_options: its options, as on a command line; empty: threads for all cores of this machine.
-        log: where progress goes; it counts images when the runner works in this process.
+        engine: where the tasks run.
+        log: where progress goes; it counts images when the engine works in this process.
 
     Raises:
-        UsageError: the runner is unknown.
         StorageError, DataError: as `write_shard`.
         Interrupted: by a signal; finished shards stay.
     """
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # failures are reported here, in one line
-    options = shlex.split(runner_options) or [
-        "--direct_running_mode=multi_threading",
-        f"--direct_num_workers={os.cpu_count() or 1}",
-    ]
-    _shared.reset(runlog.Progress(log, sum(len(task.images) for task in tasks), "images"))
-    finished = threading.Event()
-
-    def work() -> None:
-        try:
-            build_pipeline(tasks, settings, runner, options).run().wait_until_finish()
-        except Exception as error:  # noqa: BLE001 - handed to the main thread, which alone hears signals
-            _shared.failures.append(error)
-        finally:
-            finished.set()
-
-    # Beam runs beside the main thread, so that a signal stops it between two images; a second one ends at once.
-    threading.Thread(target=work, name="beam", daemon=True).start()
-    try:
-        finished.wait()
-    finally:  # not Thread.join: interrupted once, it takes the thread for finished
-        _shared.stop.set()
-        finished.wait()
-    failures = _shared.failures
-    _shared.reset(None)
-    if failures:
-        failure = failures[0]
-        raise failure if isinstance(failure, AlexNetError) else _unwrap(failure)
+    progress = runlog.Progress(log, sum(len(task.images) for task in tasks), "images")
+    beam.run(engine, STEP, tasks, functools.partial(write_shard, settings=settings), progress, log, PACKAGES)
