@@ -167,9 +167,11 @@ def run(
 
     def work() -> None:
         try:
-            with engines.workers(engine) as options:
+            with engines.workers(engine) as options, contextlib.ExitStack() as cleanup:
                 results.append(build(engine.runner, options, label, elements, function, packages).run())
-                _log_workers(results[0], log)
+                if client := getattr(results[0], "client", None):  # Dask's; Beam leaves it open
+                    cleanup.callback(client.close)
+                    _log_workers(client, log)
                 if _driver.stop.is_set():
                     results[0].cancel()
                 results[0].wait_until_finish()
@@ -197,12 +199,11 @@ def run(
         raise explained from failures[0]
 
 
-def _log_workers(result: Any, log: RunLog) -> None:
+def _log_workers(client: Any, log: RunLog) -> None:
     """Say how many workers Dask has, since with none it waits for the first without a word."""
-    if client := getattr(result, "client", None):
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        say = log.info if workers else log.warning
-        say("dask workers", num_workers=len(workers), num_threads=sum(worker["nthreads"] for worker in workers))
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    say = log.info if workers else log.warning
+    say("dask workers", num_workers=len(workers), num_threads=sum(worker["nthreads"] for worker in workers))
 
 
 def _explain(failure: BaseException, engine: engines.Engine) -> BaseException:

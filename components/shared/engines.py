@@ -53,9 +53,13 @@ def check(runner: str, runner_options: str) -> Engine:
         UsageError: the runner or an option is unknown, ill-typed or missing.
         StorageError: nothing answers at the address of Dask's scheduler.
     """
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # failures are reported here, in one line
+    for talker in ("apache_beam", "distributed"):
+        logging.getLogger(talker).setLevel(logging.CRITICAL)  # failures are reported here, in one line
     name, created = _create(runner)
-    words = shlex.split(runner_options)
+    try:
+        words = shlex.split(runner_options)
+    except ValueError as error:
+        raise UsageError(f"--runner-options {runner_options}: {error}") from error
     if name in IN_PROCESS and not words:
         words = ["--direct_running_mode=multi_threading", f"--direct_num_workers={num_cores()}"]
     chosen = _parse(name, words, created)
