@@ -1,4 +1,4 @@
-"""Dask on loopback, as processes that a test may kill, and the two components that use engines as a person runs them."""
+"""Dask on loopback, as processes that a test may kill, and the components that use engines, as a person runs them."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from components.shared import manifest
 
 PROJECT_DIR = Path(__file__).parents[1]
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 600
 
 
 def ingest_command(release, folder, *flags):
@@ -39,13 +39,31 @@ def statistics(dataset_path, folder, *flags):
     return manifest.load(f"{folder}/statistics.json", "statistics")
 
 
-def wait_for(condition, what):
-    """Return what the condition gives as soon as that is true."""
+def wait_for(condition, what, process):
+    """Return what the condition gives as soon as that is true, while the process runs that brings it about."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (found := condition()):
+        assert process.poll() is None, f"{what} does not come: the process ended with {process.returncode}"
         assert time.monotonic() < deadline, f"{what} does not come"
         time.sleep(0.005)
     return found
+
+
+@contextlib.contextmanager
+def started(command):
+    """Run a component beside the test, which may send it signals."""
+    process = subprocess.Popen(command, cwd=PROJECT_DIR, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _address(scheduler_file):
+    with contextlib.suppress(ValueError):  # half written
+        return json.loads(scheduler_file.read_text())["address"]
+    return None
 
 
 @contextlib.contextmanager
@@ -70,7 +88,9 @@ def dask_cluster(folder, num_workers=2, nanny=False):
             cleanup.callback(process.wait)
             cleanup.callback(process.terminate)  # before the wait: callbacks run last in, first out
             processes.append(process)
-            wait_for(scheduler_file.exists, "the scheduler")
-        address = wait_for(lambda: json.loads(scheduler_file.read_text() or "{}").get("address"), "the address")
-        wait_for(lambda: (folder / "dask.log").read_bytes().count(b"Registered to:") == num_workers, "a worker")
+            wait_for(scheduler_file.exists, "the scheduler", process)
+        address = wait_for(lambda: _address(scheduler_file), "the address", processes[0])
+        wait_for(
+            lambda: (folder / "dask.log").read_bytes().count(b"Registered to:") == num_workers, "a worker", process
+        )
         yield ["--runner=DaskRunner", f"--runner-options=--dask_client_address={address}"], processes[0]

@@ -77,7 +77,7 @@ def _code_digest(module: str, packages: tuple[str, ...]) -> str:
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """What a worker does with an element."""
 
     function: Callable[[Any], None]
@@ -89,7 +89,7 @@ class _Work:
         try:
             if _code_digest(self.module, self.packages) != self.code:
                 raise UsageError(
-                    f"--runner: worker {socket.gethostname()} holds other code or packages than the submitting process. "
+                    f"--runner: worker {socket.gethostname()} holds other code or packages than this process. "
                     "Start the workers from the same image"
                 )
             check_stop()
@@ -119,7 +119,7 @@ def build(
     from apache_beam.options.pipeline_options import PipelineOptions
 
     module = getattr(function, "func", function).__module__  # of a partial
-    work = _Work(function, module, packages, _code_digest(module, packages))
+    work = Work(function, module, packages, _code_digest(module, packages))
     try:
         pipeline = apache_beam.Pipeline(
             runner=engines.DASK if runner == "DaskRunner" else runner, options=PipelineOptions(list(options))

@@ -67,7 +67,12 @@ def check(runner: str, runner_options: str) -> Engine:
         return Engine(name, tuple(words))
     if not (chosen["npartitions"] or chosen["partition_size"]):
         words.append("--dask_partition_size=1")  # the runner's own 128 would leave most workers idle
-    return Engine(name, tuple(words), _dask_address(chosen))
+    address = _dask_address(chosen)
+    if not address and not any(word.startswith("--direct_num_workers") for word in words):
+        words.append(f"--direct_num_workers={num_cores()}")
+    elif not address and chosen["direct_num_workers"] < 1:
+        raise UsageError(f"--direct_num_workers {chosen['direct_num_workers']}: expected 1 or more")
+    return Engine(name, tuple(words), address)
 
 
 def _create(runner: str) -> tuple[str, Any]:
@@ -96,6 +101,7 @@ def _parse(name: str, words: list[str], runner: Any) -> dict[str, Any]:
     from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
     parsers: list[Any] = []
+    chosen: dict[str, Any] = {}
     options = PipelineOptions([f"--runner={name}", *words])
     said = io.StringIO()
     try:
@@ -149,14 +155,8 @@ def workers(engine: Engine) -> Iterator[list[str]]:
 
     words = list(engine.options)
     num_workers = PipelineOptions(words).view_as(DirectOptions).direct_num_workers
-    if not any(word.startswith("--direct_num_workers") for word in words):
-        num_workers = num_cores()
     num_bytes = min(LOCAL_WORKER_BYTES, MEMORY_LIMIT // num_workers)
-    with LocalCluster(
-        n_workers=num_workers,
-        threads_per_worker=1,
-        memory_limit=num_bytes,
-        dashboard_address=None,
-        silence_logs=logging.CRITICAL,
-    ) as cluster:
+    settings: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+    cluster = LocalCluster(n_workers=num_workers, threads_per_worker=1, memory_limit=num_bytes, **settings)
+    with contextlib.closing(cluster):
         yield [*words, f"--dask_client_address={cluster.scheduler_address}"]

@@ -129,10 +129,10 @@ def sum_group(group: str, base_uri: str, folder: str) -> None:
             origin = f"{dataset.uri(shard)}, record {index} ({example['image/filename']!r})"
             accumulator.add(decode_image(example["image/encoded"], origin))
             beam.count(1)
-    storage.publish_bytes(_pack(accumulator.sums()), uri)
+    storage.publish_bytes(pack(accumulator.sums()), uri)
 
 
-def _pack(sums: Sums) -> bytes:
+def pack(sums: Sums) -> bytes:
     """Encode sums as one `.npy` vector, followed by the sha256 of that."""
     buffer = io.BytesIO()
     np.save(buffer, np.concatenate([np.ravel(field) for field in sums]))

@@ -10,11 +10,11 @@ import time
 import apache_beam
 import pytest
 from apache_beam.options.pipeline_options import GoogleCloudOptions, WorkerOptions
+from dask_cluster import PROJECT_DIR, ingest, statistics
 
 from components.ingest import archives, shards
 from components.shared import beam, engines
 from components.shared.errors import UsageError
-from dask_cluster import PROJECT_DIR, ingest, statistics
 
 ENGINES_DIR = PROJECT_DIR / "build" / "engines"  # what is fetched once
 FLINK_VERSION = "1.19"
