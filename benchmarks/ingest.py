@@ -29,7 +29,7 @@ from PIL import Image
 
 from components.ingest import archives, images, shards
 from components.ingest.resize import resize, resized_size
-from components.shared import records
+from components.shared import engines, records
 from components.shared.runlog import RunLog
 
 ROUNDS = 5
@@ -180,7 +180,7 @@ def compare_drivers(photographs: list[bytes], num_images: int) -> float:
             mode = "multi_threading" if num_workers > 1 else "in_memory"
             options = f"--direct_running_mode={mode} --direct_num_workers={num_workers}"
             log = RunLog("benchmark", quiet)
-            return seconds(lambda: shards.write_all(some, settings(), "FnApiRunner", options, log))
+            return seconds(lambda: shards.write_all(some, settings(), engines.check("FnApiRunner", options), log))
 
         beam(2, tasks[:2])  # what Beam does only once
         with multiprocessing.get_context("fork").Pool(2) as pool:

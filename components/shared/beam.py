@@ -1,7 +1,8 @@
 """Work that is mapped over a Beam engine.
 
 `run` applies a function to many small elements, each of which publishes what it makes under the root, so that one
-shape of pipeline serves every engine: no shuffle, one final collection, and nothing large between two steps.
+shape of pipeline serves every engine: no shuffle, one final collection, and nothing large between two steps. Beam
+itself sees only the elements' numbers: its timed flush cuts an element in half that takes Python code to encode.
 """
 
 import asyncio
@@ -78,14 +79,15 @@ def _code_digest(module: str, packages: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker does with an element."""
+    """What a worker does with the number of an element."""
 
-    function: Callable[[Any], None]
+    elements: Sequence[Any]
+    function: Callable[[Any], Any]
     module: str
     packages: tuple[str, ...]
     code: str
 
-    def __call__(self, element: Any) -> None:
+    def __call__(self, number: int) -> None:
         try:
             if _code_digest(self.module, self.packages) != self.code:
                 raise UsageError(
@@ -93,7 +95,7 @@ class Work:
                     "Start the workers from the same image"
                 )
             check_stop()
-            self.function(element)
+            self.function(self.elements[number])
         except AlexNetError as error:
             if _driver.progress is None:
                 raise
@@ -107,7 +109,7 @@ def build(
     options: Sequence[str],
     label: str,
     elements: Sequence[Any],
-    function: Callable[[Any], None],
+    function: Callable[[Any], Any],
     packages: tuple[str, ...] = (),
 ) -> Any:
     """Build the `beam.Pipeline` of `run`, without running it; arguments as there.
@@ -119,7 +121,7 @@ def build(
     from apache_beam.options.pipeline_options import PipelineOptions
 
     module = getattr(function, "func", function).__module__  # of a partial
-    work = Work(function, module, packages, _code_digest(module, packages))
+    work = Work(elements, function, module, packages, _code_digest(module, packages))
     try:
         pipeline = apache_beam.Pipeline(
             runner=engines.DASK if runner == "DaskRunner" else runner, options=PipelineOptions(list(options))
@@ -128,7 +130,7 @@ def build(
         raise UsageError(f"--runner {runner}: {error}") from error
     _ = (
         pipeline
-        | f"{label}: elements" >> apache_beam.Create(elements)
+        | f"{label}: elements" >> apache_beam.Create(range(len(elements)))
         | f"{label}: spread" >> apache_beam.Reshuffle()  # else one worker would get all
         | label >> apache_beam.Map(work)
     )
@@ -139,7 +141,7 @@ def run(
     engine: engines.Engine,
     label: str,
     elements: Sequence[Any],
-    function: Callable[[Any], None],
+    function: Callable[[Any], Any],
     progress: Progress,
     log: RunLog,
     packages: tuple[str, ...] = (),
@@ -149,7 +151,7 @@ def run(
     Args:
         engine: from `engines.check`.
         label: name of the step, on the engine's page.
-        elements: small values: numbers or short texts.
+        elements: small values; a worker gets them all with the function and is told a number.
         function: what a worker does with an element: a function of a module or a partial of one. What it makes it
             publishes; it may run twice. It calls `count` and `check_stop`.
         progress: counts where the workers live in this process.

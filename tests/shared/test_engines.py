@@ -100,6 +100,6 @@ def test_the_error_of_a_task_comes_out_alone(options):
 
 
 def test_workers_with_other_code_are_refused():
-    work = beam.Work(functools.partial(fail_at, bad=3), fail_at.__module__, (), "another digest")
+    work = beam.Work([0, 1], functools.partial(fail_at, bad=3), fail_at.__module__, (), "another digest")
     with pytest.raises(UsageError, match="Start the workers from the same image"):
         work(1)
