@@ -38,6 +38,7 @@ def test_pods_are_restricted_and_bounded(name):
         assert violations(pod) == []
         assert pod["automountServiceAccountToken"] is False
         (container,) = pod["containers"]
+        assert container["command"][:3] == ["python", "-m", "dask"], "the working folder holds the component's code"
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert container["resources"]["requests"].keys() == {"cpu", "memory"}
         assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"]
