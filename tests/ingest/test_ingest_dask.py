@@ -22,8 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def in_process(sample_release, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("in-process")
-    return ingest(sample_release, folder), statistics(folder / "dataset.json", folder)
+    return ingest(sample_release, tmp_path_factory.mktemp("in-process"))
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +40,17 @@ def _writer(root):
 
 def test_the_same_digests(in_process, cluster, sample_release, tmp_path):
     dataset = ingest(sample_release, tmp_path, *cluster)
-    assert dataset.digest == in_process[0].digest
-    assert dataset.files == in_process[0].files
-    assert statistics(tmp_path / "dataset.json", tmp_path, *cluster).digest == in_process[1].digest
+    assert dataset.digest == in_process.digest
+    assert dataset.files == in_process.files
+    sums = statistics(tmp_path / "dataset.json", tmp_path, *cluster)
+    assert sums.digest == statistics(tmp_path / "dataset.json", tmp_path / "in-process").digest
 
 
 def test_workers_of_this_machine(in_process, sample_release, tmp_path):
     flags = ["--runner=DaskRunner", "--runner-options=--direct_num_workers=2"]
     done = finish(ingest_command(sample_release, tmp_path, *flags))
     assert done.returncode == 0, done.stderr
-    assert manifest.load(f"{tmp_path}/dataset.json", "dataset").digest == in_process[0].digest
+    assert manifest.load(f"{tmp_path}/dataset.json", "dataset").digest == in_process.digest
     assert "Traceback" not in done.stderr
     assert '"dask workers", "num_workers": 2, "num_threads": 2' in done.stderr
 
@@ -64,7 +64,7 @@ def test_a_killed_worker(in_process, sample_release, tmp_path, nanny):
         os.kill(wait_for(lambda: _writer(tmp_path / "root"), "a worker's file", driver), signal.SIGKILL)
         _, stderr = driver.communicate()
     assert driver.returncode == 0, stderr
-    assert manifest.load(f"{tmp_path}/dataset.json", "dataset").digest == in_process[0].digest
+    assert manifest.load(f"{tmp_path}/dataset.json", "dataset").digest == in_process.digest
 
 
 def test_the_driver_is_told_to_stop(in_process, cluster, sample_release, tmp_path):
@@ -75,7 +75,7 @@ def test_the_driver_is_told_to_stop(in_process, cluster, sample_release, tmp_pat
     assert driver.returncode == 75, stderr
     assert "Traceback" not in stderr
     assert not (tmp_path / "dataset.json").exists()
-    assert ingest(sample_release, tmp_path, *cluster).digest == in_process[0].digest
+    assert ingest(sample_release, tmp_path, *cluster).digest == in_process.digest
 
 
 def test_a_lost_scheduler(sample_release, tmp_path):
@@ -92,7 +92,7 @@ def test_a_lost_scheduler(sample_release, tmp_path):
 
 def test_errors_of_workers(in_process, cluster, tmp_path):
     """What a worker raises ends the component as if it had raised it itself."""
-    dataset = in_process[0]
+    dataset = in_process
     shard = dataset.content["splits"]["train"]["shards"][0]["name"]
     damaged = tmp_path / "damaged"
     damaged.mkdir()
