@@ -57,7 +57,8 @@ def started(command):
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stderr.close()
 
 
 def _address(scheduler_file):
