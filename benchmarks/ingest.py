@@ -29,7 +29,7 @@ from PIL import Image
 
 from components.ingest import archives, images, plan, shards, tables
 from components.ingest.resize import resize, resized_size
-from components.shared import records
+from components.shared import engines, records
 from components.shared.runlog import RunLog
 
 ROUNDS = 5
@@ -181,7 +181,8 @@ def compare_drivers(photographs: list[bytes], num_images: int) -> float:
             mode = "multi_threading" if num_workers > 1 else "in_memory"
             options = f"--direct_running_mode={mode} --direct_num_workers={num_workers}"
             log, place = RunLog("benchmark", quiet), settings()
-            return seconds(lambda: shards.write_all(some, num_images, place, "FnApiRunner", options, log))
+            engine = engines.check("FnApiRunner", options)
+            return seconds(lambda: shards.write_all(some, num_images, place, engine, log))
 
         beam(2, tasks[:2])  # what Beam does only once
         with multiprocessing.get_context("fork").Pool(2) as pool:

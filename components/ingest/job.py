@@ -21,7 +21,7 @@ from components.ingest import (
     tables,
 )
 from components.ingest.contract import Ingest
-from components.shared import manifest, records, release, runlog, storage
+from components.shared import engines, manifest, records, release, runlog, storage
 from components.shared.errors import DataError
 
 IMAGES_TSV = "images.tsv"
@@ -100,11 +100,12 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
     Raises:
         DataError: the release is incomplete, damaged or of another year, or too many images are unusable.
         StorageError: a place cannot be read or written.
-        UsageError: the subset rule or the runner is unknown.
+        UsageError: the subset rule, the runner or an option of it is unknown.
         Interrupted: by a signal; finished shards are kept.
     """
     log = runlog.RunLog("ingest")
     storage.check_writable(config.root_uri)
+    engine = engines.check(config.runner, config.runner_options)
 
     # ---- what is there
     release_uri = storage.absolute(config.release_uri)
@@ -130,7 +131,7 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
     # ---- do it
     names = [part.name for split in splits for part in parts[split]]
     num_images = sum(len(part.positions) for split in splits for part in parts[split])
-    shards.write_all(names, num_images, settings, config.runner, config.runner_options, log)
+    shards.write_all(names, num_images, settings, engine, log)
 
     # ---- account for it
     rows: list[accounting.Rows] = []

@@ -5,25 +5,22 @@ memory stays flat, and a task whose record `<shard>.json` is there is not done a
 nothing but its part of the plan and the settings.
 """
 
+import functools
 import hashlib
-import logging
-import os
-import re
-import shlex
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import apache_beam as beam
 import numpy as np
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.ingest import archives, images, plan, resize
 from components.ingest.outcomes import Outcome, parse_record
-from components.shared import errors, records, runlog, storage
-from components.shared.errors import AlexNetError, DataError, Interrupted, UsageError
+from components.shared import beam, engines, records, runlog, storage
+from components.shared.errors import DataError
 from components.shared.manifest import canonical_json
+
+STEP = "write shards"
+PACKAGES = ("numpy", "opencv-python-headless", "pillow", "scipy", "simplejpeg")  # a shard's bytes depend on them
 
 
 @dataclass(frozen=True)
@@ -35,37 +32,6 @@ class Settings:
     jpeg_quality: int
     wnids: dict[int, str]  # by ilsvrc_id
     labels: dict[int, int]  # by ilsvrc_id
-
-
-class _Shared:
-    """State of the driver that tasks share when they run in its process; elsewhere nothing reads it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.reset(None)
-
-    def reset(self, progress: runlog.Progress | None) -> None:
-        self.stop = threading.Event()
-        self.failures: list[Exception] = []
-        self._progress = progress
-        self._bad = 0
-
-    def check_stop(self) -> None:
-        if self.stop.is_set():
-            raise Interrupted("stopped between two images")
-
-    @property
-    def is_driver(self) -> bool:
-        return self._progress is not None
-
-    def count(self, num_images: int, num_bad: int) -> None:
-        with self._lock:
-            self._bad += num_bad
-            if self._progress:
-                self._progress.update(self._progress.done + num_images, bad=self._bad)
-
-
-_shared = _Shared()
 
 
 class _HashedFile:
@@ -123,7 +89,7 @@ def _examples(table: np.ndarray, settings: Settings, outcomes: list[Outcome]) ->
     """Yield the records of a shard and append what became of each image to `outcomes`."""
     at = 0
     for row in table:
-        _shared.check_stop()
+        beam.check_stop()
         name, ilsvrc_id = row["name"].decode(), int(row["ilsvrc_id"])
         source = _source(row, settings)
         digest = hashlib.sha256(source).hexdigest()
@@ -131,7 +97,7 @@ def _examples(table: np.ndarray, settings: Settings, outcomes: list[Outcome]) ->
             decoded = images.decode(source)
         except images.Unusable as error:
             outcomes.append(Outcome(name, "quarantined", error.reason, digest))
-            _shared.count(1, 1)
+            beam.count(1, bad=1)
             continue
         repairs = (("patch",) if row["tar"] == archives.PATCHES else ()) + decoded.repairs
         jpeg = images.encode(resize.resize(decoded.image_HWC), settings.jpeg_quality)
@@ -150,7 +116,7 @@ def _examples(table: np.ndarray, settings: Settings, outcomes: list[Outcome]) ->
         outcomes.append(Outcome(name, "repaired" if repairs else "used", "+".join(repairs), digest, *place))
         at += len(record) + records.FRAME_BYTES
         yield record
-        _shared.count(1, 0)
+        beam.count(1)
 
 
 def write_shard(name: str, settings: Settings) -> dict[str, Any]:
@@ -163,10 +129,10 @@ def write_shard(name: str, settings: Settings) -> dict[str, Any]:
         StorageError: a file cannot be read or written.
         DataError: a shard that is there does not match its record.
     """
-    _shared.check_stop()
+    beam.check_stop()
     record = _finished(name, settings)
     if record:
-        _shared.count(len(record["images"]), sum(row[1] == "quarantined" for row in record["images"]))
+        beam.count(len(record["images"]), bad=sum(row[1] == "quarantined" for row in record["images"]))
         return record
     outcomes: list[Outcome] = []
     table = plan.read(settings.base_uri, name)
@@ -184,49 +150,8 @@ def write_shard(name: str, settings: Settings) -> dict[str, Any]:
     return record
 
 
-class _WriteShard(beam.DoFn):
-    def __init__(self, names: list[str], settings: Settings) -> None:
-        self._names, self._settings = names, settings
-
-    def process(self, number: int) -> None:
-        try:
-            write_shard(self._names[number], self._settings)
-        except AlexNetError as error:
-            if not _shared.is_driver:
-                raise
-            # Beam would print pages of tracebacks and turn the error into text; the driver raises this one.
-            _shared.failures.append(error)
-            _shared.stop.set()
-
-
-def _unwrap(failure: Exception) -> Exception:
-    """Turn an error of ours that a runner reports as text, with tracebacks, back into that error."""
-    found = re.search(r"^components\.shared\.errors\.(\w+): (.*?)( \[while running .*\])?$", str(failure), re.MULTILINE)
-    return getattr(errors, found[1])(found[2]) if found else failure
-
-
-def build_pipeline(names: list[str], settings: Settings, runner: str, options: list[str]) -> beam.Pipeline:
-    """Build the pipeline, without running it.
-
-    Raises:
-        UsageError: the runner is unknown, or its options are not enough for it.
-    """
-    try:
-        pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(options))
-    except ValueError as error:
-        raise UsageError(f"--runner {runner}: {error}") from error
-    _ = (
-        pipeline
-        # Whole numbers: Beam's timed flush cuts an element in half that takes Python code to encode.
-        | "shard tasks" >> beam.Create(range(len(names)))
-        | "spread" >> beam.Reshuffle()  # else one worker would get all
-        | "write shards" >> beam.ParDo(_WriteShard(names, settings))
-    )
-    return pipeline
-
-
 def write_all(
-    names: list[str], num_images: int, settings: Settings, runner: str, runner_options: str, log: runlog.RunLog
+    names: list[str], num_images: int, settings: Settings, engine: engines.Engine, log: runlog.RunLog
 ) -> None:
     """Write all shards by a Beam pipeline.
 
@@ -234,40 +159,12 @@ def write_all(
         names: of the shards; their parts of the plan are written.
         num_images: in all of them.
         settings: what they share.
-        runner: name of a Beam runner.
-        runner_options: its options, as on a command line; empty: threads for all cores of this machine.
-        log: where progress goes; it counts images when the runner works in this process.
+        engine: where the tasks run.
+        log: where progress goes; it counts images when the engine works in this process.
 
     Raises:
-        UsageError: the runner is unknown.
         StorageError, DataError: as `write_shard`.
         Interrupted: by a signal; finished shards stay.
     """
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # failures are reported here, in one line
-    options = shlex.split(runner_options) or [
-        "--direct_running_mode=multi_threading",
-        f"--direct_num_workers={os.cpu_count() or 1}",
-    ]
-    _shared.reset(runlog.Progress(log, num_images, "images"))
-    finished = threading.Event()
-
-    def work() -> None:
-        try:
-            build_pipeline(names, settings, runner, options).run().wait_until_finish()
-        except Exception as error:  # noqa: BLE001 - handed to the main thread, which alone hears signals
-            _shared.failures.append(error)
-        finally:
-            finished.set()
-
-    # Beam runs beside the main thread, so that a signal stops it between two images; a second one ends at once.
-    threading.Thread(target=work, name="beam", daemon=True).start()
-    try:
-        finished.wait()
-    finally:  # not Thread.join: interrupted once, it takes the thread for finished
-        _shared.stop.set()
-        finished.wait()
-    failures = _shared.failures
-    _shared.reset(None)
-    if failures:
-        failure = failures[0]
-        raise failure if isinstance(failure, AlexNetError) else _unwrap(failure)
+    progress = runlog.Progress(log, num_images, "images")
+    beam.run(engine, STEP, names, functools.partial(write_shard, settings=settings), progress, log, PACKAGES)
