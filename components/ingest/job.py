@@ -69,8 +69,19 @@ def _key(config: Ingest, fingerprint: str) -> str:
             "resize": resize.RESIZE,
             "source": manifest.source_digest(
                 __file__,
-                *("archives", "devkit", "images", "index", "job", "mat_reader", "outcomes", "plan", "resize"),
-                *("shards", "subset", "tars"),
+                *(
+                    "archives",
+                    "devkit",
+                    "headers",
+                    "images",
+                    "index",
+                    "job",
+                    "mat_reader",
+                    "outcomes",
+                    "plan",
+                    "resize",
+                ),
+                *("shards", "subset", "tables", "tars"),
             ),
             "codecs": [module.__version__ for module in (cv2, scipy, simplejpeg, PIL)],
         }
@@ -142,8 +153,7 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
         accounting.check_budget(split_rows, config.max_bad_per_million)
         entries[split] = accounting.split_entry(split_rows, shard_records, kit.num_images[split])
         rows.append(split_rows)
-        for record in shard_records:
-            files[record["name"]] = manifest.FileEntry(num_bytes=record["num_bytes"], sha256=record["sha256"])
+        files |= {r["name"]: manifest.FileEntry(num_bytes=r["num_bytes"], sha256=r["sha256"]) for r in shard_records}
         name = records.index_name(split)
         files[name] = manifest.publish(tables.npy(places), settings.base_uri, name)
     classes = accounting.class_entries(kit, chosen, rows)
