@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LINT := .venv-lint
 MANIFESTS := base overlays/local overlays/gke overlays/s3 smoke
-GROUPS := sample ingest statistics train train-gpu evaluate outcome pipeline build
+GROUPS := sample ingest statistics train train-gpu evaluate evaluate-gpu outcome pipeline build
 PYTHON ?= python3
 RUN_FLAGS := $(if $(RELEASE),--release '$(RELEASE)') $(if $(ROOT),--root '$(ROOT)') $(if $(RECIPE),--param recipe='$(RECIPE)')
 

@@ -23,7 +23,7 @@ class Output(TypedDict):
     path: str
     sha256: str
     digest: str  # of the content: a manifest's own digest, else the sha256 of the file
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] | None  # None: not known, as of some outputs of a cluster
 
 
 Input = Output | list[Output]  # one artifact of a finished task, or one of each of several
@@ -56,7 +56,7 @@ def _manifest(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and "base_uri" in content else None
 
 
-def describe(path: Path, metadata: dict[str, Any]) -> Output:
+def describe(path: Path, metadata: dict[str, Any] | None) -> Output:
     """Describe an output file."""
     sha256 = storage.sha256(str(path))
     content = _manifest(path)

@@ -16,6 +16,7 @@ def compile_command(arguments: argparse.Namespace) -> int:
     from pipeline import graph, reference
 
     text = graph.compiled()
+    ir.read(text)  # refuses what Kubeflow's driver would
     readme = storage.read_bytes(str(reference.README_PATH)).decode()
     if not arguments.check:
         storage.write_text(ir.PIPELINE_PATH, text)
@@ -62,5 +63,7 @@ def register(commands: Any) -> None:
     building.add_argument(
         "action_name", metavar="ACTION", choices=["build", "push", "digests", "sbom"], help="%(choices)s"
     )
-    building.add_argument("stage", nargs="*", metavar="COMPONENT", help="which, and train-gpu (default: all)")
+    building.add_argument(
+        "stage", nargs="*", metavar="COMPONENT", help="which, also train-gpu and evaluate-gpu (default: all)"
+    )
     building.set_defaults(action=images_command)

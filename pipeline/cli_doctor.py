@@ -5,7 +5,7 @@ import itertools
 import os
 from typing import Any
 
-from pipeline import client, doctor
+from pipeline import client, doctor, doctor_cluster
 
 
 def doctor_command(arguments: argparse.Namespace) -> int:
@@ -26,7 +26,7 @@ def doctor_command(arguments: argparse.Namespace) -> int:
         doctor.release(arguments.release),
         doctor.compiled(),
         doctor.server(server),
-        doctor.cluster(arguments.namespace, arguments.service_account),
+        doctor_cluster.cluster(arguments.namespace, arguments.service_account, arguments.server_namespace),
     ):
         print(f"{check.status:<8} {check.name:<14} {check.text}", flush=True)
         checks.append(check)
@@ -41,5 +41,11 @@ def register(commands: Any) -> None:
     looking.add_argument("--root", default="", help="folder or URI: write, read and delete a probe there")
     looking.add_argument("--release", default="", help="folder or URI of the release: is it there?")
     looking.add_argument("--service-account", default="", metavar="NAME", help="of the pods, in the namespace")
+    looking.add_argument(
+        "--server-namespace",
+        default=doctor_cluster.NAMESPACE,
+        metavar="NAME",
+        help="where Kubeflow Pipelines itself runs (default %(default)s)",
+    )
     client.add_arguments(looking)
     looking.set_defaults(action=doctor_command)

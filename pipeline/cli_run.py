@@ -78,6 +78,12 @@ def engine_for(runner: str, places: dict[str, bool]) -> Engine:
     return DockerEngine(local, "none" if len(local) == len(places) else "host")
 
 
+def _placed(task: ir.Task, values: dict[str, ir.Value]) -> ir.Task:
+    """Return a task with the smaller image that has no CUDA libraries where it is to use no GPU."""
+    source = task.parameters.get("gpus", {}).get("componentInputParameter", "")
+    return replace(task, image=images.without_gpus(task.image)) if values.get(source, "0") == "0" else task
+
+
 def run_command(arguments: argparse.Namespace) -> int:
     """Run the committed pipeline.yaml locally.
 
@@ -86,7 +92,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     """
     console = Console()
     pipeline = ir.load()
-    given = ir.parse_parameters(pipeline.types, arguments.param)
+    given = pipeline.parse(arguments.param)
     # ---- the place: bulk data anywhere, the run folder on this machine ----
     root_uri = storage.absolute(arguments.root)
     storage.check_writable(root_uri)
@@ -98,14 +104,12 @@ def run_command(arguments: argparse.Namespace) -> int:
         # ---- the input ----
         release_uri = storage.absolute(arguments.release) if arguments.release else _sample_release(run, home, console)
         # A laptop has no GPUs unless its owner says so; without a release there is little to learn from.
-        local = {"gpus": 0} | ({} if arguments.release else {"recipe": "smoke"})
+        local = {"gpus": "0", "evaluate_gpus": "0"} | ({} if arguments.release else {"recipe": "smoke"})
         run.values = pipeline.defaults | local | given
         run.values |= {"release_uri": release_uri, "root_uri": root_uri}
         run.values["release_fingerprint"] = storage.fingerprint(release_uri)
         # ---- the tasks ----
-        if not run.values["gpus"]:
-            tasks = [replace(task, image=images.without_gpus(task.image)) for task in pipeline.tasks]
-            pipeline = replace(pipeline, tasks=tasks)
+        pipeline = replace(pipeline, tasks=[_placed(task, run.values) for task in pipeline.tasks])
         engine = engine_for(arguments.runner, {release_uri: False, root_uri: True, str(home): True})
         cache = None if arguments.no_cache else Cache(home / "cache")
         run_pipeline(pipeline, run, engine, cache, console)

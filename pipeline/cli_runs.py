@@ -9,11 +9,17 @@ from typing import Any
 
 from components.shared import storage
 from components.shared.errors import StorageError
-from pipeline import client, runs
+from pipeline import cached, client, logs, runs
 from pipeline.argo import Artifact, TaskRun
 from pipeline.cli_run import DEFAULT_ROOT, home_of
 from pipeline.local import SUFFIXES
 from pipeline.watch import elapsed
+
+UNKNOWN_PLACE = (
+    "and their place is not known: no task that ran here was given one of them, and no earlier run with the same "
+    "parameters shows them"
+)
+NOTHING_RAN = {"cached": "the cache had its outputs", "skipped": "skipped"}
 
 
 def find(arguments: argparse.Namespace) -> tuple[runs.RunView, client.Client | None]:
@@ -39,7 +45,8 @@ def status_command(arguments: argparse.Namespace) -> int:
     Returns:
         The exit code: 1 for a run that failed, 4 for one that was cancelled, else 0.
     """
-    view, _ = find(arguments)
+    view, server = find(arguments)
+    logs.explain(view, server)
     if arguments.json:
         tasks = [
             {"name": t.name, "state": t.state, "attempts": t.attempts, "message": t.message, "pods": t.pods}
@@ -66,11 +73,14 @@ def logs_command(arguments: argparse.Namespace) -> int:
     for task in _tasks(arguments, view):
         if not arguments.task:
             print(f"==> {task.name} <==")
-        if task.state == "cached" and not arguments.task:
-            print("the cache had its outputs; nothing ran")
+        if task.state in NOTHING_RAN and not arguments.task:
+            print(f"{NOTHING_RAN[task.state]}; nothing ran")
             continue
         try:
-            sys.stdout.write(runs.log_text(view, task, server))
+            text = logs.log_text(view, task, server)
+            if task.only_driver:
+                sys.stderr.write(f"alexnet: {task.name} is {task.state} and has no log: this is that of its driver\n")
+            sys.stdout.write(text)
         except StorageError as error:
             sys.stderr.write(f"alexnet: {error}\n")
             code = 1
@@ -100,14 +110,19 @@ def artifacts_command(arguments: argparse.Namespace) -> int:
     Returns:
         The exit code: 1 when one could not be had.
     """
-    view, _ = find(arguments)
+    view, server = find(arguments)
+    if server:
+        cached.find(server, view)
     code = 0
     for task in _tasks(arguments, view):
+        if task.state == "cached" and server and (task.message or not task.artifacts):
+            sys.stderr.write(f"alexnet: {task.name}: its outputs are the cache's, {task.message or UNKNOWN_PLACE}\n")
         for artifact in task.artifacts if task.state in ("succeeded", "cached") else []:
-            metadata = json.dumps(artifact.metadata) if artifact.metadata else ""
+            known = runs.metadata_of(artifact)
+            metadata = json.dumps(known) if known else ""
             name = f"{artifact.task}/{artifact.name}"
             print(f"{name:<24} {artifact.kind.removeprefix('system.'):<22} {artifact.uri} {metadata}".rstrip())
-            if not arguments.out:
+            if not arguments.out or not artifact.uri:  # metrics may be values without a file
                 continue
             try:
                 for path in _save(artifact, Path(arguments.out)):

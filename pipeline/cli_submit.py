@@ -7,7 +7,7 @@ from typing import Any
 
 from components.shared import runlog
 from components.shared.errors import UsageError
-from pipeline import client, ir, submission
+from pipeline import client, ir, logs, submission
 from pipeline.console import Console
 from pipeline.runs import FINAL, RunView
 from pipeline.watch import watch
@@ -24,11 +24,16 @@ def _source(arguments: argparse.Namespace, server: client.Client, given: list[di
 
 def summary(view: RunView) -> str:
     """Say how a run ended, and where it went wrong."""
-    lines = [f"run {view.run_id} {view.state}"]
-    lines += [f"  {t.name}: {t.message or t.state}" for t in view.tasks if t.state == "failed"]
-    if view.state == "failed":
-        name = next((task.name for task in view.tasks if task.state == "failed"), "TASK")
-        lines.append(f"  its log: alexnet logs {view.run_id} {name}; here again: alexnet rerun {view.run_id} {name}")
+    lines = [f"run {view.run_id} {view.state}{': ' if view.message else ''}{view.message}"]
+    failed = [task for task in view.tasks if task.state == "failed"]
+    lines += [f"  {task.name}: {task.message or task.state}" for task in failed]
+    if view.state != "failed":
+        return "\n".join(lines)
+    if not failed:
+        return "\n".join([*lines, f"  no task failed: see alexnet status {view.run_id} and {view.place}"])
+    lines.append(f"  its log: alexnet logs {view.run_id} {failed[0].name}")
+    if not failed[0].only_driver:  # nothing that could run again here
+        lines[-1] += f"; here again: alexnet rerun {view.run_id} {failed[0].name}"
     return "\n".join(lines)
 
 
@@ -69,6 +74,7 @@ def submit_command(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"alexnet: no longer watching; run {run_id} goes on\n")
         raise
+    logs.explain(view, server)
     console.line(f"watched for {runlog.format_seconds(time.monotonic() - start)}")
     print(summary(view))
     return FINAL[view.state]

@@ -8,8 +8,10 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ REQUEST_SECONDS = 60
 PATIENCE_SECONDS = 10.0  # how long a failing request is repeated; watching a run has more
 TRANSIENT = (408, 429, 500, 502, 503, 504)
 CONTEXT_PATH = Path("~/.config/kfp/context.json")  # what `kfp` itself remembers: namespace, cookie, header
+HEALTH_FIELDS = {"tag_name", "commit_sha", "multi_user", "apiServerReady"}  # one at least is in every answer to healthz
 TOKEN_PATH = "/var/run/secrets/kubeflow/pipelines/token"  # where Kubeflow mounts a pod's token for its server
 
 
@@ -48,6 +51,8 @@ def _reason(body: str) -> str:
         content = json.loads(body)
         if isinstance(content, dict):
             return str(content.get("message") or content.get("error_message") or content.get("error") or "")
+    if body.lstrip().startswith("<"):  # a web page
+        body = " ".join(re.sub(r"<style.*?</style>|<[^>]*>", " ", body, flags=re.DOTALL).split())
     return body.strip().partition("\n")[0][:200]
 
 
@@ -57,6 +62,14 @@ def _token_source(token: str) -> Callable[[], str]:
     if token or not (path or Path(TOKEN_PATH).is_file()):
         return lambda: token
     return lambda: storage.read_bytes(path or TOKEN_PATH).decode().strip()
+
+
+@dataclass(frozen=True)
+class Health:
+    """What a server says of itself."""
+
+    version: str  # such as 2.17.0; empty: it does not say
+    multi_user: bool  # its users have a namespace each
 
 
 class Client:
@@ -112,7 +125,8 @@ class Client:
                 "Pass --existing-token or --cookies of a user who may, and the user's --namespace",
                 status,
             )
-        return Refused(f"{what}: the server answers {status}: {reason or 'no reason given'}", status)
+        remedy = ". It has several users: pass the --namespace of yours" if "empty namespace" in reason else ""
+        return Refused(f"{what}: the server answers {status}: {reason or 'no reason given'}{remedy}", status)
 
     def _once(self, method: str, path: str, **options: Any) -> bytes:
         import kfp_server_api
@@ -181,16 +195,41 @@ class Client:
                 200,
             ) from None
 
-    def healthz(self, patience_seconds: float = 2.0) -> dict[str, Any]:
-        """Ask the server for its version; without one that answers, this fails soon."""
-        return self.call("GET", "/apis/v2beta1/healthz", patience_seconds)
+    def healthz(self, patience_seconds: float = 2.0) -> Health:
+        """Ask the server for its version; without one that answers, this fails soon.
 
-    def pages(self, path: str, key: str, **query: Any) -> Iterator[dict[str, Any]]:
+        The server of the web pages answers this request itself, with other fields, and with 200 also while the API
+        server behind it is down.
+
+        Raises:
+            Unreachable: no answer, or no API server behind the web pages.
+            Refused: the answer is not that of Kubeflow Pipelines.
+        """
+        path, deadline = "/apis/v2beta1/healthz", time.monotonic() + patience_seconds
+        while not (found := self._health(path, max(0.0, deadline - time.monotonic()))).get("apiServerReady", True):
+            if time.monotonic() + 0.25 > deadline:
+                raise Unreachable(
+                    f"{self.endpoint}: the web pages of Kubeflow Pipelines answer, and the API server behind them does "
+                    "not. Look at the deployment ml-pipeline in the server's namespace"
+                )
+            time.sleep(0.25)
+        version = found.get("apiServerTagName") or found.get("tag_name") or ""
+        return Health(str(version), bool(found.get("multi_user") or found.get("apiServerMultiUser")))
+
+    def _health(self, path: str, patience_seconds: float) -> dict[str, Any]:
+        found = self.call("GET", path, patience_seconds)
+        if not isinstance(found, dict) or not found.keys() & HEALTH_FIELDS:
+            raise Refused(f"{self.endpoint}{path}: the answer is not that of Kubeflow Pipelines: {found!r:.60}", 200)
+        return found
+
+    def pages(
+        self, path: str, key: str, patience_seconds: float = PATIENCE_SECONDS, **query: Any
+    ) -> Iterator[dict[str, Any]]:
         """Yield the entries of a list that the server gives page by page."""
         token = ""
         while True:
             params = [(k, v) for k, v in ({"page_size": 100, "page_token": token} | query).items() if v != ""]
-            answer = self.call("GET", path, query_params=params)
+            answer = self.call("GET", path, patience_seconds, query_params=params)
             yield from answer.get(key, [])
             if not (token := answer.get("next_page_token", "")):
                 return

@@ -22,17 +22,21 @@ from pipeline.nested import Leaf
 from pipeline.parameters import typed
 
 
-def _download(uri: str, path: Path, metadata: dict[str, Any]) -> Output:
+def _download(uri: str, path: Path, metadata: dict[str, Any] | None) -> Output:
     with storage.open_read(runs.readable(uri)) as source, storage.create(str(path)) as target:
         shutil.copyfileobj(source, target)
-    return describe(path, own_metadata(metadata))
+    return describe(path, metadata)
 
 
 def _inputs(executor_input: dict[str, Any], task: Task, folder: Path) -> dict[str, Input]:
     inputs: dict[str, Input] = {}
     for name, entry in executor_input.get("inputs", {}).get("artifacts", {}).items():
         found = [
-            _download(artifact["uri"], folder / "inputs" / f"{name}-{index}.json", artifact.get("metadata", {}))
+            _download(
+                artifact["uri"],
+                folder / "inputs" / f"{name}-{index}.json",
+                own_metadata(artifact.get("metadata", {})),
+            )
             for index, artifact in enumerate(entry["artifacts"])
         ]
         inputs[name] = found if name in task.lists else found[0]
@@ -44,7 +48,8 @@ def _outputs(artifacts: list[Artifact], folder: Path) -> dict[str, Output]:
     outputs = {}
     for artifact in artifacts:
         try:
-            outputs[artifact.name] = _download(artifact.uri, folder / "outputs" / artifact.name, artifact.metadata)
+            metadata = runs.metadata_of(artifact)
+            outputs[artifact.name] = _download(artifact.uri, folder / "outputs" / artifact.name, metadata)
         except AlexNetError:
             continue
     return outputs
@@ -72,11 +77,16 @@ def _record(
     """Build the record that `rerun.prepare` takes; `code` is left to the caller."""
     folder = home / "cluster" / run_id / name
     values = executor_input.get("inputs", {}).get("parameterValues", {})
+    if missing := [n for n in task.parameters if n in task.types and n not in values]:
+        raise UsageError(
+            f"run {run_id}, task {name}: its record has no {', '.join(missing)}, so it ran with another pipeline.yaml. "
+            "Rerun it with the version of this project that was submitted"
+        )
     return {
         "run_id": run_id,
         "task": asdict(task),
         "code": "",
-        "parameters": task.defaults | {n: typed(task.types[n], value) for n, value in values.items()},
+        "parameters": {n: typed(task.types[n], value) for n, value in values.items() if n in task.types},
         "inputs": _inputs(executor_input, task, folder),
         "outputs": _outputs(artifacts, folder),
     }
@@ -101,14 +111,16 @@ def from_server(client: Client, run: str, name: str, home: Path) -> dict[str, An
         raise UsageError(
             f"run {view.run_id}, task {name}: nothing ran, the cache had it. Rerun it in the run that made it"
         )
-    if not record or not record["container"] or not record["component"]:
+    if not {"container", "component", "executor_input"} <= set(record):
         raise UsageError(
             f"run {view.run_id}, task {name}: the server does not say what it was given (no v1beta1 API, or its driver "
             "failed). Pass the --root of the run instead of --endpoint: the step left a record there"
         )
-    leaf = Leaf(name, {}, record["component"], {}, {}, "")
+    given: dict[str, Any] = record["executor_input"].get("inputs", {})
+    parameters = {n: {"runtimeValue": {"constant": value}} for n, value in given.get("parameterValues", {}).items()}
+    leaf = Leaf(name, {}, record["component"], parameters, dict.fromkeys(given.get("artifacts", {}), ("", "")), "")
     task = ir.task_of(leaf, record["container"] | {"image": record["image"]})
-    made = found.artifacts if found.state == "succeeded" else []
+    made = [artifact for artifact in found.artifacts if artifact.uri] if found.state == "succeeded" else []
     return _record(view.run_id, task, record["executor_input"], made, home, name)
 
 
@@ -154,7 +166,7 @@ def from_root(root_uri: str, run: str, name: str, home: Path) -> dict[str, Any]:
     if not task:
         raise UsageError(f"run {run}, task {name}: pipeline.yaml has no component {last['component']}")
     artifacts = [
-        Artifact(name, output, entry["artifacts"][0]["uri"], entry["artifacts"][0]["type"]["schemaTitle"], {})
+        Artifact(name, output, entry["artifacts"][0]["uri"], entry["artifacts"][0]["type"]["schemaTitle"], None)
         for output, entry in last["executor_input"].get("outputs", {}).get("artifacts", {}).items()
         if output != LOGS
     ]

@@ -18,6 +18,9 @@ ARTIFACTS: dict[str, type[dsl.Artifact]] = {
     "Metrics": dsl.Metrics,
     "Model": dsl.Model,
 }
+# The parameter that is also a resource of the pod: Kubeflow's driver takes those from texts only, and would read a
+# number as nothing at all.
+GPUS = "gpus"
 
 
 def command(contract: type[Contract]) -> list[Any]:
@@ -28,6 +31,8 @@ def command(contract: type[Contract]) -> list[Any]:
 def _annotation(f: Field) -> Any:
     if f.type is FinalStatus:
         return dsl.PipelineTaskFinalStatus
+    if f.name == GPUS:
+        return str
     if f.role == "parameter":
         return str if get_origin(f.type) else f.type
     artifact = ARTIFACTS[f.artifact_type]
@@ -40,18 +45,17 @@ def container_component(contract: type[Contract], image: str) -> Callable[..., A
     """Build the `dsl.container_component` of a contract.
 
     Every field is a readable flag; `--executor-input` comes last, so that the component can tell Kubeflow the
-    metadata of its outputs.
+    metadata of its outputs. No parameter has a default here: Kubeflow's driver fills a flag only from what the task
+    passes, so the compiler must refuse a task that leaves one out. The defaults are those of the pipeline.
 
     Args:
         contract: the component's contract.
         image: image reference, on a cluster one with a digest.
     """
     declared = fields(contract)
-    # kfp reads the interface from the signature; required parameters come first as Python asks.
-    ordered = sorted(declared, key=lambda f: not f.required)
 
     def build(*placeholders: Any) -> dsl.ContainerSpec:
-        values = {f.name: placeholder for f, placeholder in zip(ordered, placeholders, strict=True)}
+        values = {f.name: placeholder for f, placeholder in zip(declared, placeholders, strict=True)}
         args = []
         for f in declared:
             # A list has no paths for a command line; the component takes them from the executor input.
@@ -61,18 +65,13 @@ def container_component(contract: type[Contract], image: str) -> Callable[..., A
 
     build.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter(
-                f.name,
-                inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                annotation=_annotation(f),
-                default=inspect.Parameter.empty if f.required else f.default,
-            )
-            for f in ordered
+            inspect.Parameter(f.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=_annotation(f))
+            for f in declared
         ],
         return_annotation=dsl.ContainerSpec,
     )
-    build.__annotations__ = {f.name: _annotation(f) for f in ordered} | {"return": dsl.ContainerSpec}
+    build.__annotations__ = {f.name: _annotation(f) for f in declared} | {"return": dsl.ContainerSpec}
     build.__name__ = contract.NAME
-    help_lines = "\n".join(f"    {f.name}: {f.help}" for f in ordered)
+    help_lines = "\n".join(f"    {f.name}: {f.help}" for f in declared)
     build.__doc__ = f"{contract.__doc__}\n\nArgs:\n{help_lines}\n"
     return dsl.container_component(build)

@@ -1,23 +1,19 @@
-"""Checks of everything that a run needs: this machine, the storage, the server and its cluster."""
+"""Checks of everything that a run needs: this machine, the storage and the server."""
 
 import importlib.metadata
-import os
 import platform
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from components.shared import storage
 from components.shared.errors import AlexNetError
 from pipeline import images, submission
-from pipeline.client import Client, Refused, Unreachable
+from pipeline.client import Client, Health, Refused, Unreachable
 
-NAMESPACE = "kubeflow"
-GPU = "nvidia.com/gpu"
-SERVICE_ACCOUNT = "pipeline-runner"  # what the server takes where a run names none
-LAUNCHER = "kfp-launcher"  # the config map that says where Kubeflow keeps small artifacts
+OLDEST_SERVER = (2, 16)  # older ones refuse the pods' securityContext (tests/pipeline/test_server_range.py)
 
 
 @dataclass(frozen=True)
@@ -98,125 +94,32 @@ def compiled() -> Iterator[Check]:
     yield Check("pods", "failed" if found else "ok", "; ".join(found) or "images by digest, nothing that is refused")
 
 
+def _release_of(found: Health) -> tuple[int, ...]:
+    """Return the release of a server, such as (2, 17); empty where its version is no number."""
+    match = re.match(r"(\d+)\.(\d+)", found.version)
+    return tuple(int(part) for part in match.groups()) if match else ()
+
+
 def server(client: Client | None) -> Iterator[Check]:
-    """Check that the server answers, and lets us see runs."""
+    """Check that the server answers, takes pipeline.yaml, and lets us see runs."""
     if not client:
         yield Check("server", "skipped", "no --endpoint")
         return
     try:
         found = client.healthz()
-        shared = ", shared by namespaces" if found.get("multi_user") else ""
-        yield Check("server", "ok", f"{client.endpoint}: Kubeflow Pipelines {found.get('tag_name', 'unknown')}{shared}")
+        users = ", with a namespace for each user" if found.multi_user else ""
+        text = f"{client.endpoint}: Kubeflow Pipelines {found.version or 'of unknown version'}{users}"
+        release = _release_of(found)
+        if release and release < OLDEST_SERVER:
+            oldest = ".".join(str(part) for part in OLDEST_SERVER)
+            text += f", which refuses the securityContext in pipeline.yaml. Expected {oldest} or later"
+        yield Check("server", "failed" if release and release < OLDEST_SERVER else "ok", text)
+        if found.multi_user and not client.namespace:
+            yield Check("access", "failed", "this server has several users: pass --namespace, the user's own")
+            return
         next(client.pages("/apis/v2beta1/runs", "runs", namespace=client.namespace, page_size=1), None)
         yield Check("access", "ok", "may list runs")
     except Unreachable as error:
         yield Check("server", "failed", str(error), unreachable=True)
     except Refused as error:
         yield Check("access", "failed", str(error))
-
-
-KINDS = {  # of an executor of pipeline.yaml: what it names, and the key of the name
-    "secretAsEnv": ("secret", "secretName"),
-    "secretAsVolume": ("secret", "secretName"),
-    "imagePullSecret": ("secret", "secretName"),
-    "configMapAsEnv": ("config map", "configMapName"),
-    "configMapAsVolume": ("config map", "configMapName"),
-}
-
-
-def needs() -> tuple[int, dict[tuple[str, str], bool]]:
-    """Read pipeline.yaml for what it takes from the cluster.
-
-    Returns:
-        The GPUs that its largest task asks for; the secrets and config maps that it names, and which are optional.
-    """
-    spec, *rest = submission.documents()
-    executors = spec["deploymentSpec"]["executors"].values()
-    limits = [e.get("container", {}).get("resources", {}).get("accelerator", {}) for e in executors]
-    counts = [limit.get("resourceCount", limit.get("count", "0")) for limit in limits]
-    wanted = rest[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if rest else {}
-    names: dict[tuple[str, str], bool] = {}
-    for executor in wanted.values():
-        for key, (kind, field) in KINDS.items():
-            for entry in executor.get(key, []):
-                constant = entry.get(f"{field}Parameter", {}).get("runtimeValue", {}).get("constant")
-                if name := constant or entry.get(field):
-                    names[kind, name] = names.get((kind, name), True) and entry.get("optional", False)
-    return max((int(count) for count in counts if str(count).isdigit()), default=0), names
-
-
-def _kubernetes() -> Any:
-    """Return the cluster's API, or None where nothing says which cluster."""
-    from kubernetes import client, config
-
-    paths = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-    if any(Path(path).is_file() for path in paths.split(os.pathsep)):
-        config.load_kube_config()
-    else:
-        try:
-            config.load_incluster_config()
-        except config.ConfigException:
-            return None
-    return client.CoreV1Api()
-
-
-def _present(name: str, what: str, read: Any, remedy: str, optional: bool = False) -> Check:
-    """Check that an object of the cluster is there."""
-    from kubernetes.client import ApiException
-
-    try:
-        read()
-        return Check(name, "ok", what)
-    except ApiException as error:
-        if error.status == 404 and optional:
-            return Check(name, "ok", f"{what}: not there, and optional")
-        text = f"{what}: not there. {remedy}" if error.status == 404 else f"{what}: {error.status} {error.reason}"
-        return Check(name, "skipped" if error.status == 403 else "failed", text)
-
-
-def _nodes(api: Any, gpus: int) -> Check:
-    from kubernetes.client import ApiException
-
-    try:
-        nodes = api.list_node(_request_timeout=20).items
-    except ApiException as error:
-        return Check("gpu nodes", "skipped", f"may not list nodes: {error.status} {error.reason}")
-    counts = {n.metadata.name: int((n.status.allocatable or {}).get(GPU, 0)) for n in nodes}
-    fit = sorted(name for name, count in counts.items() if count >= gpus)
-    if fit:
-        return Check("gpu nodes", "ok", f"{len(fit)} of {len(nodes)} nodes have {gpus} {GPU}: {', '.join(fit[:5])}")
-    text = f"no node of {len(nodes)} has {gpus} {GPU} (largest: {max(counts.values(), default=0)})"
-    return Check(
-        "gpu nodes", "failed", f"{text}. A pool that grows from zero shows none until it is used; else add one"
-    )
-
-
-def cluster(namespace: str, service_account: str) -> Iterator[Check]:
-    """Look into the cluster itself, where a kubeconfig leads to one."""
-    import urllib3
-    from kubernetes import config
-
-    space = namespace or NAMESPACE
-    gpus, names = needs()
-    try:
-        api = _kubernetes()
-    except config.ConfigException as error:
-        yield Check("cluster", "failed", f"kubeconfig: {error}")
-        return
-    if not api:
-        yield Check("cluster", "skipped", "no kubeconfig")
-        return
-    api.api_client.rest_client.pool_manager.connection_pool_kw["retries"] = False
-    try:
-        yield _nodes(api, gpus)
-        account = service_account or SERVICE_ACCOUNT
-        apply = f"Apply k8s/ or pass another --namespace (now {space})"
-        readers = {
-            "account": api.read_namespaced_service_account,
-            "secret": api.read_namespaced_secret,
-            "config map": api.read_namespaced_config_map,
-        }
-        for (kind, name), optional in {("account", account): False, ("config map", LAUNCHER): False, **names}.items():
-            yield _present(kind, f"{name} in {space}", lambda k=kind, n=name: readers[k](n, space), apply, optional)
-    except urllib3.exceptions.HTTPError as error:
-        yield Check("cluster", "failed", f"the cluster of the kubeconfig does not answer ({error})")

@@ -7,6 +7,7 @@ pipeline.yaml, so that no mutable tag reaches a cluster.
 import contextlib
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,8 +22,8 @@ VERSION = "0.1.0"
 SOURCE_DIR = Path(__file__).parents[1]
 DIGESTS_PATH = SOURCE_DIR / "images.json"
 SBOM_DIR = SOURCE_DIR / "build" / "sbom"
-# In the order of docker/Dockerfile; train-gpu is train with the CUDA libraries.
-STAGES = ("sample", "outcome", "evaluate", "ingest", "train", "statistics", "train-gpu")
+# In the order of docker/Dockerfile; train-gpu is train with the CUDA libraries, and so is evaluate-gpu.
+STAGES = ("sample", "outcome", "evaluate", "ingest", "train", "statistics", "train-gpu", "evaluate-gpu")
 
 # Runs inside an image: what its Python sees, and what the base image's package manager put there.
 LIST_PACKAGES = """
@@ -48,8 +49,9 @@ def image(stage: str) -> str:
 
 
 def without_gpus(reference: str) -> str:
-    """Return the image that does on CPUs what another does: that of train in place of train-gpu's."""
-    return image("train") if "alexnet/train-gpu" in reference else reference
+    """Return the image that does on CPUs what another does: that of train in place of train-gpu's, as of evaluate."""
+    found = re.search(r"alexnet/(\w+)-gpu[:@]", reference)
+    return image(found[1]) if found else reference
 
 
 @contextlib.contextmanager

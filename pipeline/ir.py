@@ -1,7 +1,8 @@
 """pipeline.yaml as data: its tasks, parameters and placeholders.
 
 What is read here is the intermediate representation that Kubeflow runs. Anything that this module does not
-know is refused by name, never guessed.
+know is refused by name, never guessed; and so is what Kubeflow's API server and driver refuse, for their reasons
+(backend/src/apiserver/template/v2_template.go, backend/src/v2/driver/{resolve,util}.go of kubeflow/pipelines 2.17.0).
 """
 
 import json
@@ -13,13 +14,26 @@ from typing import Any
 import yaml
 
 from components.shared import storage
-from pipeline.nested import Leaf, flatten, refuse
-from pipeline.parameters import TYPES, Value, parse_parameters, typed
+from components.shared.errors import UsageError
+from components.shared.field import Field
+from pipeline.nested import Leaf, check, flatten, refuse
+from pipeline.parameters import TYPES, Value, field_of, parse_parameters, passed, text_of, typed
 
-__all__ = ["parse_parameters"]  # of parameters; the rest is below
 PIPELINE_PATH = Path(__file__).parents[1] / "pipeline.yaml"
 # What Kubeflow puts in the place of these constants: the run's id, its name and the name of its resource.
 RUN_NAMES = ("{{$.pipeline_job_uuid}}", "{{$.pipeline_job_name}}", "{{$.pipeline_job_resource_name}}")
+SPEC_KEYS = {
+    "components",
+    "defaultPipelineRoot",
+    "deploymentSpec",
+    "pipelineInfo",
+    "root",
+    "schemaVersion",
+    "sdkVersion",
+}
+# Inputs that kfp's compiler adds to a task whose resources are parameters.
+POD_RESOURCES = {"accelerator_count", "accelerator_type", "cpu_limit", "cpu_request", "memory_limit", "memory_request"}
+SCHEMA_VERSION = "2.1.0"  # the only one that Kubeflow takes
 PLACEHOLDER = re.compile(r"\{\{\$(?:\.(inputs|outputs)\.(parameters|artifacts)\['([^']+)'\](?:\.(path|uri))?)?\}\}")
 
 
@@ -34,12 +48,16 @@ class Task:
     args: list[str]
     enable_cache: bool
     parameters: dict[str, dict[str, Any]]  # component parameter: where its value comes from
-    defaults: dict[str, Value]  # of component parameters that the task does not set
     types: dict[str, str]  # of every component parameter: STRING, NUMBER_INTEGER, ...
     artifacts: dict[str, tuple[str, str]]  # input artifact: (producer task, its output)
     outputs: dict[str, str]  # output artifact: schema title, like system.HTML
     lists: list[str] = field(default_factory=list)  # input artifacts that are lists: of all instances of the producer
     loop: str = ""  # pipeline parameter with a list, for each of whose items the task runs once
+
+    def parse(self, given: list[str]) -> dict[str, Value]:
+        """Read `k=v` parameters of the task itself; raises as `Pipeline.parse`."""
+        fields = {name: [field] for name in self.types if (field := field_of(self.component, name))}
+        return parse_parameters(self.types, fields, given)
 
 
 @dataclass(frozen=True)
@@ -51,12 +69,27 @@ class Pipeline:
     defaults: dict[str, Value]
     exit_task: Task | None
 
+    def parse(self, given: list[str]) -> dict[str, Value]:
+        """Read `k=v` parameters of a run and check them as the components that get them will.
 
-def _parameters(definitions: dict[str, Any]) -> tuple[dict[str, str], dict[str, Value]]:
+        Raises:
+            UsageError: a parameter is unknown, ill-typed or out of range.
+        """
+        tasks = [*self.tasks, *([self.exit_task] if self.exit_task else [])]
+        fields: dict[str, list[Field]] = {}
+        for task in tasks:
+            for name, source in task.parameters.items():
+                if field := field_of(task.component, name):
+                    fields.setdefault(source.get("componentInputParameter", ""), []).append(field)
+        return parse_parameters(self.types, fields, given)
+
+
+def _parameters(where: str, definitions: dict[str, Any]) -> tuple[dict[str, str], dict[str, Value]]:
+    for name, entry in definitions.items():
+        check(f"{where}parameter {name}", entry, {"parameterType", "defaultValue", "isOptional", "description"})
+        if entry["parameterType"] not in TYPES:
+            raise refuse(f"{where}parameter {name}", f"type {entry['parameterType']}")
     types = {name: entry["parameterType"] for name, entry in definitions.items()}
-    for name, kind in types.items():
-        if kind not in TYPES:
-            raise refuse(f"parameter {name}", f"type {kind}")
     defaults = {n: typed(types[n], e["defaultValue"]) for n, e in definitions.items() if "defaultValue" in e}
     return types, defaults
 
@@ -65,45 +98,110 @@ def _container(leaf: Leaf, executors: dict[str, Any]) -> dict[str, Any]:
     executor = executors[leaf.component["executorLabel"]]
     if "container" not in executor:
         raise refuse(f"task {leaf.name}", f"an executor of kind {' '.join(executor)}")
+    check(f"task {leaf.name}, container", executor["container"], {"image", "command", "args", "env", "resources"})
     return executor["container"]
+
+
+def _check_flags(task: Task) -> None:
+    """Refuse a command with a placeholder that no input or output of the task fills, as Kubeflow's driver does.
+
+    Raises:
+        UsageError: names the placeholder.
+    """
+    for index, word in enumerate((*task.command, *task.args)):
+        for direction, kind, name, _ in PLACEHOLDER.findall(word):
+            filled = (
+                task.parameters if kind == "parameters" else task.artifacts if direction == "inputs" else task.outputs
+            )
+            if direction == "inputs" and kind == "parameters" and name not in filled:
+                raise UsageError(
+                    f"pipeline.yaml, task {task.name}: failed to resolve container args: failed to resolve input "
+                    f'parameters: parameter "{name}" not found in executor input. A component\'s default does not '
+                    "count; pass the parameter to the task in pipeline/graph.py"
+                )
+            if direction and name not in filled:
+                raise UsageError(
+                    f"pipeline.yaml, task {task.name}: {word} is filled by no {direction.removesuffix('s')} of the "
+                    "task. Declare it in the component's contract"
+                )
+            if index == 0 and kind == "artifacts":
+                raise UsageError(
+                    f"pipeline.yaml, task {task.name}: Kubeflow's launcher leaves {word} in the name of the program "
+                    "as it is. Make it an argument"
+                )
 
 
 def task_of(leaf: Leaf, container: dict[str, Any]) -> Task:
     """Resolve a task: its component's interface, and the container that runs it.
 
     Raises:
-        UsageError: it has what the local runner does not know.
+        UsageError: it has what the local runner does not know, or what Kubeflow refuses.
     """
+    where = f"task {leaf.name}, "
     inputs = leaf.component.get("inputDefinitions", {})
-    types, defaults = _parameters(inputs.get("parameters", {}))
+    types, defaults = _parameters(where, inputs.get("parameters", {}))
     outputs = leaf.component.get("outputDefinitions", {})
     if outputs.get("parameters"):
         raise refuse(f"task {leaf.name}", "an output parameter")
-    return Task(
+    for name in types:
+        if name not in leaf.parameters and name not in defaults and not inputs["parameters"][name].get("isOptional"):
+            raise UsageError(
+                f"pipeline.yaml, {where}neither value nor default value provided for non-optional parameter "
+                f'"{name}". Pass it in pipeline/graph.py'
+            )
+    task = Task(
         name=leaf.name,
         component=container["command"][-1].removeprefix("components."),
         image=container["image"],
         command=container["command"],
-        args=container["args"],
+        args=container.get("args", []),
         enable_cache=leaf.entry.get("cachingOptions", {}).get("enableCache", False),
-        parameters=leaf.parameters,
-        defaults=defaults,
+        # What a pod's resources are read from comes along as inputs that the component does not declare.
+        parameters={n: source for n, source in leaf.parameters.items() if n in types or not _of_pod(where, n)},
         types=types,
         artifacts=leaf.artifacts,
         outputs={n: e["artifactType"]["schemaTitle"] for n, e in outputs.get("artifacts", {}).items()},
         lists=[name for name, entry in inputs.get("artifacts", {}).items() if entry.get("isArtifactList")],
         loop=leaf.loop,
     )
+    _check_flags(task)
+    return task
+
+
+def _of_pod(where: str, name: str) -> bool:
+    """Tell whether a parameter that the component does not declare is there for the resources of its pod.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not name.startswith("pipelinechannel--") and name not in POD_RESOURCES:
+        raise refuse(f"{where}parameter {name}", "a parameter that the component does not have")
+    return True
 
 
 def load(path: Path = PIPELINE_PATH) -> Pipeline:
     """Read a compiled pipeline.
 
     Raises:
-        UsageError: it asks for something that the local runner does not do.
+        UsageError: it asks for something that the local runner does not do, or that Kubeflow refuses.
     """
-    spec = next(iter(yaml.safe_load_all(storage.read_bytes(str(path)))))
-    types, defaults = _parameters(spec["root"].get("inputDefinitions", {}).get("parameters", {}))
+    return read(storage.read_bytes(str(path)).decode())
+
+
+def read(text: str) -> Pipeline:
+    """Read the text of a compiled pipeline; raises as `load`."""
+    spec = next(iter(yaml.safe_load_all(text)))
+    check("the first document", spec, SPEC_KEYS)
+    if spec["schemaVersion"] != SCHEMA_VERSION:
+        raise UsageError(
+            f"pipeline.yaml: schema version {spec['schemaVersion']}; Kubeflow takes {SCHEMA_VERSION} only. "
+            "Compile it with kfp 2"
+        )
+    parameters = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    types, defaults = _parameters("", parameters)
+    for name, entry in parameters.items():
+        if entry.get("isOptional") and name not in defaults:
+            raise refuse(f"parameter {name}", "an optional parameter without a default")
     leaves, exits = flatten(spec)
     executors = spec["deploymentSpec"]["executors"]
     tasks, ends = ([task_of(leaf, _container(leaf, executors)) for leaf in group] for group in (leaves, exits))
@@ -131,25 +229,25 @@ def instances(task: Task, values: dict[str, Value]) -> list[Task]:
 
 
 def resolve(task: Task, values: dict[str, Value], run_id: str = "") -> dict[str, Value]:
-    """Return the value of every parameter of a task, given those of the pipeline and the id of the run."""
-    resolved = dict(task.defaults)
+    """Return the value of every parameter that a task passes, given those of the pipeline and the id of the run.
+
+    Raises:
+        UsageError: a value is not of the type that the component declares, which Kubeflow's driver refuses.
+    """
+    resolved = {}
     for name, source in task.parameters.items():
+        where = f"task {task.name}, parameter {name}"
         if "componentInputParameter" in source:
-            resolved[name] = values[source["componentInputParameter"]]
+            value = values[source["componentInputParameter"]]
         elif "runtimeValue" in source:
-            constant = source["runtimeValue"]["constant"]
-            if isinstance(constant, str) and "{{$" in constant and constant not in RUN_NAMES:
-                raise refuse(f"task {task.name}, parameter {name}", constant)
-            resolved[name] = run_id if constant in RUN_NAMES else typed(task.types[name], constant)
+            value = source["runtimeValue"]["constant"]
+            if isinstance(value, str) and "{{$" in value and value not in RUN_NAMES:
+                raise refuse(where, value)
+            value = run_id if value in RUN_NAMES else typed(task.types[name], value)
         else:
-            raise refuse(f"task {task.name}, parameter {name}", " ".join(source))
+            raise refuse(where, " ".join(source))
+        resolved[name] = passed(where, task.types[name], value)
     return resolved
-
-
-def _text(value: Value) -> str:
-    if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else json.dumps(value)
 
 
 def render(
@@ -174,7 +272,7 @@ def render(
         if kind == "artifacts":
             return paths[direction, name]
         if direction == "inputs":
-            return _text(parameters[name])
+            return text_of(parameters[name])
         raise refuse(f"task {task.name}", match.group())
 
     words = [PLACEHOLDER.sub(replace, word) for word in (*task.command, *task.args)]

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from components.shared import runlog, storage
-from components.shared.errors import AlexNetError, Interrupted
-from pipeline import ir
+from components.shared.errors import AlexNetError, DataError, Interrupted
+from pipeline import executor_output, ir
 from pipeline.cache import Cache, CacheEntry, Input, Output, adopt, describe, listed, step_key
 from pipeline.console import Console
 from pipeline.engine import Engine
 from pipeline.ir import Pipeline, Task, Value
+from pipeline.parameters import check_run
 
 SUFFIXES = {"system.HTML": ".html", "system.Markdown": ".md"}  # anything else is JSON
 
@@ -80,7 +81,9 @@ class Step:
             return {"name": name, "uri": uri, "type": {"schemaTitle": kind}, "metadata": metadata}
 
         inputs = {
-            name: {"artifacts": [artifact(name, o["path"], "system.Artifact", o["metadata"]) for o in listed(given)]}
+            name: {
+                "artifacts": [artifact(name, o["path"], "system.Artifact", o["metadata"] or {}) for o in listed(given)]
+            }
             for name, given in self.inputs.items()
         }
         outputs = {
@@ -102,7 +105,7 @@ class Step:
         """Describe the outputs after the command ended, or say why it failed.
 
         Raises:
-            TaskFailed: the exit code is not 0, or an output is not there.
+            TaskFailed: the exit code is not 0, an output is not there, or Kubeflow would refuse the metadata.
         """
         if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
             last_error = "killed, perhaps for want of memory"
@@ -114,10 +117,10 @@ class Step:
             raise TaskFailed(
                 f"{self.task.name} ended with 0 but did not write {', '.join(missing)}\nlog: {self.log_path}"
             )
-        metadata = {}
-        if (self.folder / "executor_output.json").is_file():
-            artifacts = json.loads(storage.read_bytes(str(self.folder / "executor_output.json")))["artifacts"]
-            metadata = {name: entry["artifacts"][0].get("metadata", {}) for name, entry in artifacts.items()}
+        try:
+            metadata = executor_output.read(self.folder / "executor_output.json")
+        except DataError as error:
+            raise TaskFailed(f"{self.task.name} ended with 0 but Kubeflow would fail it: {error}") from error
         return {name: describe(path, metadata.get(name, {})) for name, path in self.paths.items()}
 
 
@@ -213,8 +216,10 @@ def run_pipeline(pipeline: Pipeline, run: Run, engine: Engine, cache: Cache | No
 
     Raises:
         TaskFailed: a task failed; those after it do not run.
+        UsageError: Kubeflow's API server would refuse the parameters.
         Interrupted: SIGINT or SIGTERM came.
     """
+    check_run(pipeline.types, pipeline.defaults, run.values)
     names = [instance.name for task in pipeline.tasks for instance in ir.instances(task, run.values)]
     record: dict[str, Any] = {"run_id": run.run_id, "parameters": run.values, "tasks": names, "status": "failed"}
     failure: Failure | None = None

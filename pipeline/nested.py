@@ -50,7 +50,12 @@ def all_tasks(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from holder.get("dag", {}).get("tasks", {}).items()
 
 
-def _check(where: str, entry: dict[str, Any], known: set[str]) -> None:
+def check(where: str, entry: dict[str, Any], known: set[str]) -> None:
+    """Refuse an object of the file that has fields which are not known here.
+
+    Raises:
+        UsageError: names them.
+    """
     if unknown := set(entry) - known:
         raise refuse(where, " and ".join(sorted(unknown)))
 
@@ -85,8 +90,10 @@ class Flattener:
         found = {}
         for parameter, source in entry.get("inputs", {}).get("parameters", {}).items():
             where = f"task {name}, parameter {parameter}"
-            _check(where, source, {"componentInputParameter", "runtimeValue", "taskFinalStatus"})
+            check(where, source, {"componentInputParameter", "runtimeValue", "taskFinalStatus"})
             outer = source.get("componentInputParameter")
+            if outer is not None and outer not in scope.parameters:
+                raise UsageError(f"pipeline.yaml, {where}: parent DAG does not have input parameter {outer}")
             found[parameter] = source if outer is None else scope.parameters[outer]
         return found
 
@@ -103,7 +110,7 @@ class Flattener:
     def _artifacts(self, name: str, entry: dict[str, Any], scope: Scope) -> dict[str, tuple[str, str]]:
         found = {}
         for artifact, source in entry.get("inputs", {}).get("artifacts", {}).items():
-            _check(f"task {name}, input {artifact}", source, {"taskOutputArtifact", "componentInputArtifact"})
+            check(f"task {name}, input {artifact}", source, {"taskOutputArtifact", "componentInputArtifact"})
             if "componentInputArtifact" in source:
                 found[artifact] = scope.artifacts[source["componentInputArtifact"]]
             else:
@@ -135,7 +142,7 @@ class Flattener:
         """
         for name, entry in in_order(scope.dag["tasks"]):
             component = self._component(entry)
-            _check(
+            check(
                 f"task {name}", entry, TASK_KEYS | ({"parameterIterator"} if "dag" in component else {"triggerPolicy"})
             )
             if entry.get("triggerPolicy", EXIT_POLICY) != EXIT_POLICY:
@@ -144,6 +151,10 @@ class Flattener:
             if "dag" not in component:
                 yield Leaf(name, entry, component, parameters, artifacts, scope.loop)
                 continue
+            # A nested graph, unlike a container, is given the defaults of its parameters by the driver.
+            for parameter, declared in component.get("inputDefinitions", {}).get("parameters", {}).items():
+                if "defaultValue" in declared:
+                    parameters.setdefault(parameter, {"runtimeValue": {"constant": declared["defaultValue"]}})
             loop = scope.loop
             if "parameterIterator" in entry:
                 if loop:

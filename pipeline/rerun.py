@@ -12,7 +12,6 @@ from typing import Any
 
 from components.shared import storage
 from components.shared.errors import DataError, UsageError
-from pipeline import ir
 from pipeline.cache import Input, base_uri, describe, listed, lost_files
 from pipeline.ir import Task
 from pipeline.local import Step
@@ -91,9 +90,12 @@ def _label(code: str) -> str:
 
 
 def differences(record: dict[str, Any], again: dict[str, Any]) -> list[str]:
-    """Say, a line each, how two records of a task differ: parameters, code, outputs and their numbers."""
+    """Say, a line each, how two records of a task differ: parameters, code, outputs and their numbers.
+
+    Numbers that the record of the original does not have are unknown, not different.
+    """
     lines = [
-        f"parameter {name}: {record['parameters'].get(name)} -> {value}"
+        f"parameter {name}: {record['parameters'].get(name, 'not recorded')} -> {value}"
         for name, value in again["parameters"].items()
         if name != "root_uri" and record["parameters"].get(name) != value
     ] or ["parameters: the same"]
@@ -105,10 +107,14 @@ def differences(record: dict[str, Any], again: dict[str, Any]) -> list[str]:
             lines.append(f"output {name}: nothing to compare with")
             continue
         lines.append(f"output {name}: {'the same' if original['digest'] == output['digest'] else 'differs'}")
+        numbers = {k: v for k, v in (output["metadata"] or {}).items() if isinstance(v, int | float)}
+        if original["metadata"] is None:
+            lines += [f"  {', '.join(numbers)}: unknown of the original, nothing to compare with"] if numbers else []
+            continue
         lines += [
-            f"  {key}: {original['metadata'].get(key)} -> {value}"
-            for key, value in output["metadata"].items()
-            if original["metadata"].get(key) != value and isinstance(value, int | float)
+            f"  {key}: {original['metadata'].get(key, 'not recorded')} -> {value}"
+            for key, value in numbers.items()
+            if original["metadata"].get(key) != value
         ]
     return lines
 
@@ -131,6 +137,6 @@ def prepare(record: dict[str, Any], given: list[str], image: str, home: Path) ->
     task = Task(**{**record["task"], "image": image or recorded})
     folder = home / "reruns" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}-{task.name}"
     root = {"root_uri": str(folder / "root")} if "root_uri" in task.types else {}
-    parameters = record["parameters"] | root | ir.parse_parameters(task.types, given)
+    parameters = record["parameters"] | root | task.parse(given)
     check_inputs(record["inputs"])
     return Step(f"{record['run_id']} rerun", task, folder, parameters, record["inputs"])

@@ -5,7 +5,6 @@ from typing import Any, cast
 from kfp import dsl, kubernetes
 
 DAY_SECONDS = 86_400
-NUM_GPUS = 2
 USER = 10001
 # The taint that GKE, and whoever follows it, puts on nodes with GPUs.
 TOLERATIONS = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
@@ -35,8 +34,10 @@ def apply(
         # more is evicted. A volume of its own would be writable for root only, as Kubeflow sets no fsGroup.
         kubernetes.empty_dir_mount(task, volume_name="scratch", mount_path="/tmp", size_limit=scratch)
         kubernetes.set_timeout(task, days * DAY_SECONDS)
-        # Every task resumes from what it published, so a retry costs only the work in flight. Without a long
-        # backoff_max_duration Argo neither starts nor tolerates a retry more than an hour after the first attempt.
+        # Every task resumes from what it published, so a retry costs only the work in flight. What is retried, a
+        # container that fails or a pod that is deleted, is Argo's policy, for which neither set_retry nor the compiled
+        # file has a field (k8s/README.md). Without a long backoff_max_duration Argo neither starts nor tolerates a
+        # retry more than an hour after the first attempt.
         task.set_retry(3, backoff_duration="60s", backoff_max_duration=f"{30 * DAY_SECONDS}s")
         # The user of the images, said again for namespaces that admit no root.
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
@@ -47,11 +48,14 @@ def apply(
     outcome.set_caching_options(False)  # it is there for its effect
 
 
-def place(train: dsl.PipelineTask, node_selector: Any, tolerations: Any) -> dsl.PipelineTask:
-    """Put training on a node with two GPUs; on which is for two parameters of the run to say."""
-    train.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(NUM_GPUS)
+def use_gpus(task: dsl.PipelineTask, num_gpus: Any, tolerations: Any, node_selector: Any = None) -> None:
+    """Request GPUs and tolerate the taints of their nodes; with a selector, use nodes with those labels only.
+
+    All arguments are parameters of the run.
+    """
+    task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(num_gpus)
     # The default /dev/shm of a pod is 64 MB, too small for NCCL between two GPUs.
-    kubernetes.empty_dir_mount(train, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit="8Gi")
-    kubernetes.add_node_selector_json(train, node_selector)
-    kubernetes.add_toleration_json(train, tolerations)
-    return train
+    kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit="8Gi")
+    kubernetes.add_toleration_json(task, tolerations)
+    if node_selector is not None:
+        kubernetes.add_node_selector_json(task, node_selector)

@@ -2,19 +2,21 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from components.shared import storage
 from components.shared.errors import DataError, StorageError, UsageError
-from pipeline import argo, submission
+from pipeline import argo, submission, tasks_v2
 from pipeline.argo import Artifact, TaskRun, seconds
 from pipeline.client import PATIENCE_SECONDS, Client, Refused
-from pipeline.nested import all_tasks
+from pipeline.workflow import was_terminated
 
 FINAL = {"succeeded": 0, "failed": 1, "cancelled": 4}  # state: exit code
+FATAL = re.compile(r"F\d{4} [\d:.]+ +\d+ [\w.]+:\d+\] (.*)")  # the line with which a program of Kubeflow's ends
 STATES = {"CANCELED": "cancelled", "CANCELING": "cancelling", "RUNTIME_STATE_UNSPECIFIED": "pending", "": "pending"}
 
 
@@ -27,6 +29,9 @@ class RunView:
     state: str
     tasks: list[TaskRun]
     message: str = ""
+    namespace: str = ""  # of its pods
+    created: str = ""  # timestamp
+    parameters: dict[str, Any] = field(default_factory=dict)  # as they were sent
 
     def task(self, name: str) -> TaskRun:
         """Return a task by its name.
@@ -53,14 +58,21 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: damaged ({error})") from error
 
 
-def _last_error(log_path: Path) -> str:
-    """Return the message of the last error in a task's log."""
-    lines = storage.read_bytes(str(log_path)).decode(errors="replace").splitlines() if log_path.is_file() else []
-    for line in reversed(lines):
-        with contextlib.suppress(ValueError, AttributeError):
+def error_in(log: str) -> str:
+    """Return the last error in a log: the component's own, else that with which Kubeflow's program ended."""
+    fatal = ""
+    for line in reversed(log.splitlines()):
+        with contextlib.suppress(ValueError, AttributeError, KeyError):
             if (entry := json.loads(line)).get("level") == "error":
                 return str(entry["message"])
-    return ""
+        if not fatal and (found := FATAL.match(line)):
+            fatal = found[1].rpartition(") failed: ")[2]  # without the arguments of the driver
+    return fatal
+
+
+def _last_error(log_path: Path) -> str:
+    """Return the message of the last error in a task's log."""
+    return error_in(storage.read_bytes(str(log_path)).decode(errors="replace")) if log_path.is_file() else ""
 
 
 def _local_task(folder: Path) -> TaskRun:
@@ -108,25 +120,47 @@ def workflow_of(client: Client, run_id: str, patience_seconds: float = PATIENCE_
     return json.loads(manifest) if manifest else {}
 
 
-def _names(run: dict[str, Any]) -> set[str]:
-    """Return the names of the tasks that are containers; a run of an uploaded version has no pipeline with it."""
+def spec_of(run: dict[str, Any]) -> dict[str, Any]:
+    """Return the specification of a run; that of an uploaded version is not in the answer, so ours stands for it."""
     sent = run.get("pipeline_spec") or submission.documents()[0]
-    spec = sent.get("pipeline_spec", sent)
-    components = spec["components"]
-    return {name for name, task in all_tasks(spec) if "executorLabel" in components[task["componentRef"]["name"]]}
+    return sent.get("pipeline_spec", sent)
 
 
 def _plain_tasks(run: dict[str, Any]) -> list[TaskRun]:
-    """Read the tasks from the newer API alone: states and times."""
-    names = _names(run)
-    details = [d for d in run.get("run_details", {}).get("task_details", []) if d.get("display_name") in names]
-    details.sort(key=lambda d: (d.get("start_time", ""), d["task_id"]))
+    """Read the tasks from the newer API alone: states and times, without attempts and pods.
+
+    Other rows are of attempts, graphs and drivers, or have only the id of an execution. What was omitted has a row
+    without a state.
+    """
+    spec = spec_of(run)
+    names = list(argo.containers(spec))
+    rows = [d for d in run.get("run_details", {}).get("task_details", []) if d.get("display_name")]
+    omitted = [row for row in rows if not row.get("state") and seconds(row.get("end_time"))]
+    rows += [row | {"display_name": name} for row in omitted for name in argo.containers(spec, row["display_name"])]
+    drivers = {d["display_name"].removesuffix("-driver"): d for d in rows if d["display_name"].endswith("-driver")}
+    broken = {
+        name: driver | {"display_name": name} for name, driver in drivers.items() if driver.get("state") == "FAILED"
+    }
+    rows = [
+        row for row in rows if row["display_name"] in names and (row.get("state") or row["display_name"] not in broken)
+    ]
+    there = {row["display_name"] for row in rows}
+    rows += [driver for name, driver in broken.items() if name not in there]
+    rows.sort(
+        key=lambda d: (d.get("start_time", ""), [*names, d["display_name"]].index(d["display_name"]), d["task_id"])
+    )
     tasks = []
-    for detail in details:
-        state: str = detail.get("state", "")
-        task = TaskRun(detail["display_name"], STATES.get(state, state.lower()), seconds(detail.get("start_time")))
-        task.ended = seconds(detail.get("end_time"))
-        task.message = detail.get("error", {}).get("message", "")
+    for row in rows:
+        name: str = row["display_name"]
+        state: str = row.get("state", "")
+        task = TaskRun(
+            name, STATES.get(state, state.lower()), seconds(row.get("start_time")), seconds(row.get("end_time"))
+        )
+        task.message = row.get("error", {}).get("message", "")
+        if row is broken.get(name):
+            task.message, task.only_driver = task.message or "driver: failed", True
+        elif not state and task.ended:
+            task.state, task.message = "skipped", "omitted"
         tasks.append(task)
     argo.number(tasks)
     return tasks
@@ -136,7 +170,7 @@ def state_of(run: dict[str, Any], workflow: dict[str, Any]) -> str:
     """Return the state of a run; one that was stopped ends as FAILED on the server and as cancelled here."""
     state = run.get("state", "")
     past = {entry.get("state") for entry in run.get("state_history", [])}
-    if state == "FAILED" and ("CANCELING" in past or argo.was_terminated(workflow)):
+    if state == "FAILED" and ("CANCELING" in past or was_terminated(workflow)):
         return "cancelled"
     return STATES.get(state, state.lower())
 
@@ -162,9 +196,13 @@ def remote(client: Client, run: str, patience_seconds: float = PATIENCE_SECONDS)
             raise
         raise UsageError(f"run {run_id}: not on {client.endpoint} ({error})") from None
     workflow = workflow_of(client, run_id, patience_seconds)
-    tasks = argo.tasks_of(workflow) or _plain_tasks(found)
+    by_workflow = argo.tasks_of(workflow, spec_of(found))
+    tasks = tasks_v2.tasks_of(client, found, by_workflow, patience_seconds) or by_workflow or _plain_tasks(found)
     message = found.get("error", {}).get("message", "") or workflow.get("status", {}).get("message", "")
-    return RunView(run_id, client.link(run_id), state_of(found, workflow), tasks, message)
+    namespace, created = workflow.get("metadata", {}).get("namespace", ""), found.get("created_at", "")
+    parameters = found.get("runtime_config", {}).get("parameters", {})
+    state = state_of(found, workflow)
+    return RunView(run_id, client.link(run_id), state, tasks, message, namespace, created, parameters)
 
 
 def find(run: str, home: Path, client: Callable[[], Client] | None) -> RunView:
@@ -195,32 +233,12 @@ def readable(uri: str) -> str:
     return uri.replace("minio://", "s3://", 1)
 
 
-def log_text(run: RunView, task: TaskRun, client: Client | None) -> str:
-    """Return the log of the last attempt of a task: from its pod, or from where it was kept.
-
-    Raises:
-        StorageError: it is nowhere; says where it was looked for.
-    """
-    tried = []
-    if client and task.pods:
-        text = client.fetch("GET", f"/apis/v1alpha1/runs/{run.run_id}/nodes/{task.pods[-1]}/log").decode(
-            errors="replace"
-        )
-        # This answer is 200 whatever happens; a failure is an object at its end.
-        head, mark, error = text.rpartition('{"error_message"')
-        if not mark:
-            return text
-        if head:
-            return head
-        tried.append(f"pod {task.pods[-1]} is gone")
-    if task.log_uris:
-        folder = readable(task.log_uris[0].rpartition("/")[0])
-        try:
-            there = {entry.name for entry in storage.list_files(folder)}
-            for uri in task.log_uris:
-                if uri.rpartition("/")[2] in there:
-                    return storage.read_bytes(readable(uri)).decode(errors="replace")
-            tried.append(f"there is none in {folder}")
-        except StorageError as error:
-            tried.append(str(error))
-    raise StorageError(f"{task.name}: no log to be had: {'; '.join(tried) or 'it has not started'}")
+def metadata_of(artifact: Artifact) -> dict[str, Any] | None:
+    """Return the metadata of an artifact, where it is known; that of metrics is also the content of their file."""
+    if artifact.metadata is not None or artifact.kind != "system.Metrics":
+        return artifact.metadata
+    try:
+        content = json.loads(storage.read_bytes(readable(artifact.uri)))
+    except (StorageError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -9,6 +9,9 @@ from pipeline.client import Client
 from pipeline.console import Console
 from pipeline.runs import FINAL, RunView, remote
 
+# Reasons of a pod that waits for an image. Kubernetes goes on trying, and Kubeflow never fails the run for it.
+NO_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+
 
 class TimedOut(AlexNetError):
     """A run did not end in the time that its watcher has; it goes on without one."""
@@ -18,14 +21,17 @@ class TimedOut(AlexNetError):
 
 def elapsed(task: TaskRun) -> str:
     """Return how long a task has run, or ran."""
-    return runlog.format_seconds((task.ended or time.time()) - task.started) if task.started else ""
+    return runlog.format_seconds(max(0.0, (task.ended or time.time()) - task.started)) if task.started else ""
 
 
 def sentence(task: TaskRun) -> str:
     """Say in words what a task is doing, or how it ended."""
     attempt = f", attempt {task.attempts}" if task.attempts > 1 else ""
     after = f" after {elapsed(task)}" if task.ended and task.state not in ("cached", "skipped") else ""
-    return f"{task.state}{after}{attempt}{': ' if task.message else ''}{task.message}"
+    said = f"{task.state}{after}{attempt}{': ' if task.message else ''}{task.message}"
+    if task.state == "pending" and task.message.startswith(NO_IMAGE):
+        said += ". The run waits until the image can be had: check its name, that it was pushed, and the pull secret"
+    return said
 
 
 def watch(client: Client, run_id: str, interval: float, timeout: float, patience: float, console: Console) -> RunView:

@@ -28,6 +28,10 @@ FLAGS = (
     "--window-size=1200,1000",
 )
 
+WIDTHS = (1200, 560, 400)  # of a window, of Kubeflow's panel, of a telephone, CSS pixels
+# How many pixels the page is wider than its iframe.
+OVERFLOW = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
+
 
 class Browser:
     """Chromium, spoken to in its DevTools protocol over a pair of pipes.
@@ -114,6 +118,12 @@ class Shown:
         value = self._ask(expression)
         assert value is not None, f"{expression} has no value"
         return value
+
+    def resize(self, width, height=1000):
+        """Give the window, and so the iframe, another size in CSS pixels."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.browser.call("Emulation.setDeviceMetricsOverride", self.session, **metrics)
+        self.browser.pump(lambda: self._ask("innerWidth") == width)
 
     def screenshot(self, path):
         """Write what a person would see."""

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from browser import shown_in_iframe
+from browser import OVERFLOW, WIDTHS, shown_in_iframe
 
 MAX_REPORT_BYTES = 2_000_000
 # Elements that have no size, or pictures that could not be decoded.
@@ -75,7 +75,9 @@ def test_reports_open_in_the_iframe(finished_run, tmp_path):
             assert shown.evaluate(NOT_LAID_OUT) == []
             assert shown.evaluate("document.querySelectorAll('img').length") >= 2
             assert shown.evaluate("document.querySelector('h1').innerText")
-            assert shown.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+            for width in WIDTHS:
+                shown.resize(width)
+                assert shown.evaluate(OVERFLOW) == 0, (task, width)
             assert shown.errors == []
             assert shown.requests == []
 

@@ -9,7 +9,7 @@ STYLE = """
 :root { --ink:#1c1e21; --soft:#5f6670; --line:#e3e6ea; --wash:#f6f7f9; --ours:#2b5c8f; --theirs:#b9c0c8; --hit:#f3b8ae }
 * { box-sizing:border-box }
 body { margin:0; background:#fff; color:var(--ink); font:15px/1.55 -apple-system,"Segoe UI",Roboto,
-  "Helvetica Neue","Liberation Sans",Arial,sans-serif; -webkit-text-size-adjust:100% }
+  "Helvetica Neue","Liberation Sans",Arial,sans-serif; -webkit-text-size-adjust:100%; overflow-wrap:break-word }
 main { max-width:980px; margin:0 auto; padding:48px 28px 72px }
 h1,h2 { font-family:Charter,"Bitstream Charter","Iowan Old Style",Georgia,"Liberation Serif",serif; font-weight:600;
   letter-spacing:-.01em; line-height:1.2 }
@@ -23,7 +23,8 @@ p { margin:8px 0; max-width:44em }
 figure { margin:18px 0 0 } figcaption { margin-top:8px }
 img { max-width:100%; height:auto; display:block }
 #errors td:first-child { width:25% } td .bar { min-width:140px } #errors .bar { min-width:190px }
-.facts td:first-child { width:32%; color:var(--soft) }
+.facts td:first-child { width:32%; color:var(--soft) } .facts td { overflow-wrap:anywhere }
+.wide { overflow-x:auto }
 table { border-collapse:collapse; width:100%; font-variant-numeric:tabular-nums; font-size:14px }
 th { text-align:left; font-weight:600; font-size:12.5px; color:var(--soft); padding:6px 14px 6px 0;
   border-bottom:1px solid var(--ink); vertical-align:bottom }
@@ -54,14 +55,19 @@ tr.ours td { font-weight:600 } tr.ours .note { font-weight:400 } tr.gap td { bor
 .neighbours span { display:block; font-size:12px; line-height:1.3; margin-top:3px; padding:0 4px; text-align:center }
 .neighbours .same span { background:var(--hit) }
 .columns { display:grid; grid-template-columns:1fr 1fr; gap:12px 44px; align-items:start }
+.columns > *, .tiles > *, .cards > *, .neighbours > * { min-width:0 }
 .columns.mean { grid-template-columns:256px 1fr }
-.scroll { max-height:640px; overflow:auto }
-.scroll th { position:sticky; top:0; background:#fff; z-index:1 }
+.tall { max-height:640px; overflow-y:auto }
+.tall th { position:sticky; top:0; background:#fff; z-index:1 }
 .swatch { display:block; height:16px; min-width:150px; border-radius:2px }
 summary { cursor:pointer; color:var(--soft); margin-top:16px } details table { margin-top:8px }
-@media (max-width:720px) { .tiles,.cards { grid-template-columns:1fr 1fr }
-  .columns,.columns.mean { grid-template-columns:1fr } }
-@media print { section { break-inside:avoid } .scroll { max-height:none } }
+@media (max-width:720px) { main { padding:28px 16px 40px } h1 { font-size:28px } section { margin-top:40px }
+  .tiles,.cards { grid-template-columns:1fr 1fr } .columns,.columns.mean { grid-template-columns:1fr }
+  .neighbours { gap:10px 6px } th,td { padding-right:10px } th.num { white-space:normal }
+  #errors td:first-child { width:auto }
+  .bar, td .bar, #errors .bar { display:block; min-width:68px } .bar b { display:block; text-align:left } }
+@media (max-width:480px) { .neighbours { grid-template-columns:repeat(4,1fr) } .neighbours .query { grid-row:span 2 } }
+@media print { section { break-inside:avoid } .tall { max-height:none } }
 """
 
 
@@ -121,13 +127,16 @@ def bar(fraction: float, ours: bool = False) -> str:
     return f'<span class="{kind}"><b>{percent(fraction)}</b><i><u style="width:{width}"></u></i></span>'
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]], classes: Sequence[str] = ()) -> str:
-    """Make a table.
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], classes: Sequence[str] = (), tall: bool = False
+) -> str:
+    """Make a table; where the page is narrower than the table, the table scrolls and not the page.
 
     Args:
         headings: column titles, plain text; one that starts with "#" is of a column of numbers.
         rows: cells as HTML.
         classes: CSS class of each row, none by default.
+        tall: show a part of the rows and a scroll bar.
     """
     numeric = [' class="num"' if heading.startswith("#") else "" for heading in headings]
     head = "".join(f"<th{n}>{escape(h.lstrip('#'))}</th>" for h, n in zip(headings, numeric, strict=True))
@@ -135,7 +144,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], classes: Seque
     for number, row in enumerate(rows):
         kind = f' class="{classes[number]}"' if classes and classes[number] else ""
         lines.append(f"<tr{kind}>" + "".join(f"<td{n}>{c}</td>" for c, n in zip(row, numeric, strict=True)) + "</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(lines) + "\n</tbody></table>"
+    body = "\n".join(lines)
+    kind = "wide tall" if tall else "wide"
+    return f'<div class="{kind}"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:

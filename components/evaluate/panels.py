@@ -213,7 +213,6 @@ def classes(evaluation: Evaluation) -> str:
     ]
     rows = _class_rows(evaluation)
     headings = ["Class", "#Trained on", "#Evaluated", "Top-1 error", "Top-5 error", "Most often taken for"]
-    table = page.table(headings, rows)
     caption = (
         "Rows are true classes, columns the first label by ten crops; a darker cell is a larger share of its row (its "
         "square root, so that rare mistakes show)."
@@ -227,5 +226,5 @@ def classes(evaluation: Evaluation) -> str:
         if pairs
         else page.text("None: every image got its class."),
         "<h3>Every class, worst first</h3>",
-        f'<div class="scroll">{table}</div>' if len(rows) > LONG_TABLE else table,
+        page.table(headings, rows, tall=len(rows) > LONG_TABLE),
     )

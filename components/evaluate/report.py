@@ -19,7 +19,7 @@ SECTIONS = ("errors", "training", "filters", "examples", "neighbours", "classes"
 
 def _interval(error: float, num_examples: float) -> str:
     low, high = metrics.binomial_interval(round(error * num_examples), int(num_examples))
-    return f"{100 * low:.1f} to {100 * high:.1f} %"
+    return f"{100 * low:.1f} to {100 * high:.1f}\u00a0%"
 
 
 def _tiles(evaluation: Evaluation) -> str:

@@ -26,8 +26,8 @@ KEPT = ("release_uri", "release_fingerprint", "subset", "recipe", "num_epochs", 
 def record_of(config: Outcome) -> dict[str, Any]:
     """Build the record of a run.
 
-    Any other state than those above is UNKNOWN: Kubeflow leaves RUNNING where the last step came from the cache, or
-    where a pod died before it could say how it ended.
+    Any other state than those above is UNKNOWN: Kubeflow leaves RUNNING where the last step came from the cache, where
+    a driver failed, or where a pod died before it could say how it ended.
     """
     status = config.status
     state = STATES.get(status.get("state", ""), "UNKNOWN")

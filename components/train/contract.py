@@ -50,7 +50,12 @@ class Train(Contract):
     parallel: Literal["data", "towers"] = parameter(
         "data", help="how GPUs share the work: parts of every batch, or the two towers of the network, as in 2012"
     )
-    checkpoint_minutes: float = parameter(10.0, help="time between checkpoints", unit="minutes", minimum=0)
+    checkpoint_minutes: float = parameter(
+        2.0,
+        help="time between checkpoints; longer where they would cost more than 2 % of it; 0: after every step",
+        unit="minutes",
+        minimum=0,
+    )
     model: str = output_artifact("Model", help="manifest of weights and training history")
     metrics: str = output_artifact("Metrics", help="final losses and errors, JSON")
     report: str = output_artifact("HTML", help="loss and error curves, conv1 filters")

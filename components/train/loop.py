@@ -2,8 +2,10 @@
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from components.train.loader import iterate
 from components.train.model import AlexNet
 from components.train.optimizer import PaperSGD, rates
 from components.train.recipe import Phase
+from components.train.saver import Saver
 from components.train.schedule import current_phase
 from components.train.shards import Split
 from components.train.step import make_train_step, make_validation_step
@@ -88,15 +91,19 @@ def _arrays(run: Run) -> dict[str, np.ndarray]:
     }
 
 
-def _save(run: Run, state: State, epoch: int, learning_rate: float) -> None:
-    """Save a checkpoint, unless the last step has ruined the weights though its loss was finite."""
-    arrays = _arrays(run)
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise _diverged(state.step, epoch, learning_rate)
-    traces = {f"trace/{name}": array for name, array in state.trace.arrays().items()}
+def _snapshot(run: Run, state: State, epoch: int, learning_rate: float) -> Callable[[], None]:
+    """Copy all that a checkpoint holds; returns what writes it, unless the last step has ruined the weights."""
+    arrays, trace = _arrays(run), state.trace.arrays()
     plain = {name: value for name, value in asdict(state).items() if name != "trace"}
-    run.checkpoints.save(state.step, arrays | traces, plain)
-    run.logs.publish(state.trace, state.rates, state.history, state.timings)
+
+    def write() -> None:
+        if not all(np.isfinite(array).all() for array in arrays.values()):  # though the loss was finite
+            raise _diverged(plain["step"], epoch, learning_rate)
+        traces = {f"trace/{name}": array for name, array in trace.items()}
+        run.checkpoints.save(plain["step"], arrays | traces, plain)
+        run.logs.publish(Trace.restored(trace), plain["rates"], plain["history"], plain["timings"])
+
+    return write
 
 
 def _resume(run: Run) -> State:
@@ -147,8 +154,11 @@ def train(run: Run) -> State:
     last_step = training.num_epochs * training.steps_per_epoch
     done = len(state.history) * len(training.split) + state.num_seen
     progress = runlog.Progress(log, training.num_epochs * len(training.split), "images", done=done)
-    last_save = time.monotonic()
-    with stop_flag() as flag, closing(iterate(training, state.step, last_step, flag.is_set)) as batches:
+    with (
+        stop_flag() as flag,
+        Saver(run.checkpoint_minutes, log) as saver,
+        closing(iterate(training, state.step, last_step, flag.is_set)) as batches,
+    ):
         while len(state.history) < training.num_epochs:
             phase = _current_phase(run, state)
             epoch, rate = len(state.history) + 1, phase.learning_rate
@@ -171,6 +181,7 @@ def train(run: Run) -> State:
                     data_ms=round(1000 * (ready - start), 1),
                     step_ms=round(1000 * (end - ready), 1),
                 )
+                saver.step_ended(end - start)
             # ---- end of an epoch ----
             if state.num_seen == len(training.split):
                 validation = _validate(run, validation_step, epoch, flag)
@@ -178,9 +189,10 @@ def train(run: Run) -> State:
                     _end_epoch(run, state, rate, validation)
             # ---- checkpoint ----
             finished = len(state.history) == training.num_epochs
-            if flag.is_set() or finished or time.monotonic() - last_save >= 60 * run.checkpoint_minutes:
-                _save(run, state, epoch, rate)
-                last_save = time.monotonic()
+            if flag.is_set() or finished or saver.due():
+                saver.start(state.step, partial(_snapshot, run, state, epoch, rate))
+            if flag.is_set() or finished:
+                saver.finish()
             if flag.is_set():
                 raise Interrupted(
                     f"stopped by {flag.signal} after step {state.step} of {last_step}, which is saved. "

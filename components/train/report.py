@@ -18,9 +18,10 @@ from components.shared.runlog import format_value
 FILTERS_PER_ROW = 16
 
 STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse}td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:left}"
-    "img{max-width:100%}"
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222;"
+    "overflow-wrap:break-word}"
+    "table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd;text-align:left}"
+    ".facts td{overflow-wrap:anywhere}.facts th{vertical-align:top}.wide{overflow-x:auto}img{max-width:100%}"
 )
 
 
@@ -108,7 +109,7 @@ def _changes(rates: list[dict[str, Any]]) -> str:
         "<tr>" + "".join(f"<td>{html.escape(format_value(value))}</td>" for value in entry.values()) + "</tr>"
         for entry in rates
     )
-    return f"<table><tr>{head}</tr>{rows}</table>"
+    return f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>'
 
 
 def build(
@@ -142,6 +143,6 @@ def build(
         f"<title>Training: {html.escape(str(facts['recipe']))}</title><style>{STYLE}</style>"
         f"<h1>Training of {html.escape(str(facts['recipe']))}</h1>"
         "<p>Validation is by the centre crop; ten crops and the test split are the business of evaluate.</p>"
-        f"<table>{rows}</table><h2>Curves</h2>{curves}<h2>Rates</h2>{_changes(rates)}"
+        f'<table class="facts">{rows}</table><h2>Curves</h2>{curves}<h2>Rates</h2>{_changes(rates)}'
         f"<h2>conv1 filters</h2><p>Tower a above tower b.</p>{_image(_filters(kernels), 'conv1 filters')}</html>\n"
     )

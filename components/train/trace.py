@@ -9,6 +9,7 @@ there, so a run that was killed and resumed leaves neither gaps nor doubles.
 import io
 import json
 import re
+import threading
 import time
 from array import array
 from collections.abc import Iterable, Sequence
@@ -137,6 +138,7 @@ class Logs:
 
     def __init__(self, base_uri: str, steps_per_epoch: int) -> None:
         self.base_uri, self.steps_per_epoch = base_uri, steps_per_epoch
+        self.publishing = threading.Lock()  # by checkpoints in the background and by ends of epochs
 
     def publish(self, trace: Trace, rates: list[Entry], history: list[Entry], timings: list[Entry]) -> None:
         """Publish what is new since the last part of each kind.
@@ -150,18 +152,19 @@ class Logs:
         Raises:
             StorageError: the place cannot be written.
         """
-        names = [entry.name for entry in storage.list_files(self.base_uri)]
-        now, end = time.time(), (len(trace.loss), len(history))
-        for kind, pattern in PARTS.items():
-            ends = [re.fullmatch(pattern.format(r"(\d+)-(\d+)"), name) for name in names]
-            begin = max(((int(match[1]), int(match[2])) for match in ends if match), default=(0, 0))
-            if begin >= end:
-                continue
-            epochs = [{**entry, **timings[index]} for index, entry in enumerate(history)][begin[1] :]
-            entries = [*points(trace, rates, self.steps_per_epoch, begin[0], end[0]), *epochs]
-            entries.sort(key=lambda entry: entry["step"])
-            data = json_lines(entries) if kind == "metrics" else encode_events(entries, now)
-            storage.publish_bytes(data, storage.join(self.base_uri, pattern.format(f"{end[0]:08d}-{end[1]:04d}")))
+        with self.publishing:
+            names = [entry.name for entry in storage.list_files(self.base_uri)]
+            now, end = time.time(), (len(trace.loss), len(history))
+            for kind, pattern in PARTS.items():
+                ends = [re.fullmatch(pattern.format(r"(\d+)-(\d+)"), name) for name in names]
+                begin = max(((int(match[1]), int(match[2])) for match in ends if match), default=(0, 0))
+                if begin >= end:
+                    continue
+                epochs = [{**entry, **timings[index]} for index, entry in enumerate(history)][begin[1] :]
+                entries = [*points(trace, rates, self.steps_per_epoch, begin[0], end[0]), *epochs]
+                entries.sort(key=lambda entry: entry["step"])
+                data = json_lines(entries) if kind == "metrics" else encode_events(entries, now)
+                storage.publish_bytes(data, storage.join(self.base_uri, pattern.format(f"{end[0]:08d}-{end[1]:04d}")))
 
     def finish(self) -> None:
         """Join the parts of the metrics into `metrics.jsonl`, when the run is over."""

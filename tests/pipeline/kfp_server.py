@@ -1,7 +1,7 @@
 """A Kubeflow Pipelines server for tests, over HTTP on this machine: the v2beta1 API, and what is used of v1.
 
 It answers as grpc-gateway does (proto names, nothing that is empty, 1970 for no time, google.rpc.Status for
-errors), and refuses what the real one refuses: unknown fields, specifications that are none, unknown experiments.
+errors), and refuses what the genuine one refuses; test_imitation.py compares it with recorded answers.
 """
 
 import json
@@ -9,21 +9,15 @@ import re
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
-from argo_workflow import Workflow, at
-from google.protobuf import json_format
-from kfp.pipeline_spec import pipeline_spec_pb2
-
-RUN_FIELDS = {"display_name", "experiment_id", "pipeline_spec", "pipeline_version_reference", "runtime_config"}
-RUN_FIELDS |= {"service_account", "description"}
-CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13, 503: 14}
-
-
-class Problem(Exception):
-    def __init__(self, status, message):
-        super().__init__(message)
-        self.status = status
+import yaml
+from conftest import PROJECT_DIR
+from kubeflow_imitation import refusals
+from kubeflow_imitation.argo import Workflow
+from kubeflow_imitation.driver import Driver
+from kubeflow_imitation.nodes import at
+from kubeflow_imitation.refusals import Problem
 
 
 class KfpServer:
@@ -31,15 +25,20 @@ class KfpServer:
 
     def __init__(self):
         self.requests = []  # (method, path, query, headers, body)
-        self.experiments, self.pipelines, self.runs = {}, {}, {}
+        self.experiments, self.pipelines, self.versions, self.runs = {}, {}, {}, {}
         self.script = [("PENDING", {}), ("SUCCEEDED", {})]  # (state, {task: phases}) after each look at the run
         self.faults = []  # (part of the path, status or "hang up" or "login page", how often)
         self.token = ""
+        self.users = None  # of a server of several users: the namespaces of each token
         self.has_v1 = True
+        self.retried = True  # Argo's configuration of 2.17; False: that before
+        self.through_ui = False  # its address is that of the UI server, which does not forward all
         self.logs = {}  # pod: text; the pods that are not here are gone
         self.metadata = {}  # of artifacts, by name
         self.packed = self.terminated = self.gone = False
         self.root = "gs://bucket/kubeflow"
+        self.asking = ""  # token of the request
+        self.uploaded = next(iter(yaml.safe_load_all((PROJECT_DIR / "pipeline.yaml").read_text())))
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("ApiHandler", (Handler,), {"api": self}))
         self.url = f"http://127.0.0.1:{self._http.server_port}"
 
@@ -60,62 +59,64 @@ class KfpServer:
     # ---- the API ----
 
     def healthz(self, *_):
-        return {"commit_sha": "4a72c2e0", "tag_name": "2.17.0", "multi_user": False, "pipeline_store": "database"}
+        answer = {"commit_sha": "2.17.0", "tag_name": "2.17.0", "multi_user": self.users is not None}
+        return answer | {"pipeline_store": "database"}
 
     def list_experiments(self, _match, query, _body):
-        first = int(query.get("page_token", 0))
-        found = list(self.experiments.values())[first:]
-        answer = {"experiments": found[:2]} if found else {}
-        return answer | ({"next_page_token": str(first + 2)} if found[2:] else {})
+        if self.users is not None:
+            refusals.check_namespace("experiment", query.get("namespace", ""), self.asking, self.users)
+        first, found = int(query.get("page_token", 0)), list(self.experiments.values())
+        answer = {"experiments": found[first:][:2], "total_size": len(found)} if found else {}
+        return answer | ({"next_page_token": str(first + 2)} if found[first:][2:] else {})
 
     def create_experiment(self, _match, _query, body):
-        if set(body) - {"display_name", "description", "namespace"}:
-            raise Problem(400, f"unknown field in {sorted(body)}")
+        refusals.check_fields("experiment", json.dumps(body, separators=(",", ":")))
+        if body["display_name"] in [e["display_name"] for e in self.experiments.values()]:
+            raise refusals.experiment_there(body["display_name"])
         made = body | {"experiment_id": str(uuid.uuid4()), "created_at": at(0), "storage_state": "AVAILABLE"}
+        made["last_run_created_at"] = "1970-01-01T00:00:00Z"
         self.experiments[made["experiment_id"]] = made
         return made
 
-    def pipeline_by_name(self, match, *_):
+    def pipeline_by_name(self, match, query, _body):
         for pipeline in self.pipelines.values():
             if pipeline["display_name"] == match[1]:
                 return pipeline
-        raise Problem(404, f"Failed to get a pipeline by name and namespace: Pipeline {match[1]} not found")
+        raise refusals.missing_pipeline(match[1], query.get("namespace", ""))
 
     def create_pipeline(self, _match, _query, body):
-        made = body | {"pipeline_id": str(uuid.uuid4()), "created_at": at(0)}
+        made = {"pipeline_id": str(uuid.uuid4()), **body, "name": body["display_name"], "created_at": at(0)}
         self.pipelines[made["pipeline_id"]] = made
         return made
 
     def upload_version(self, _match, query, body):
-        if query["pipelineid"] not in self.pipelines or 'name="uploadfile"' not in body:
-            raise Problem(400, "no such pipeline, or no file")
-        made = {"pipeline_id": query["pipelineid"], "pipeline_version_id": str(uuid.uuid4())}
+        named = (query.get("pipelineid"), query["name"])
+        if named[0] not in self.pipelines or 'name="uploadfile"' not in body:
+            raise refusals.Upload(400, "Failed to create a pipeline version")
+        if named in self.versions.values():
+            raise refusals.Upload(409, "Failed to create a pipeline version")
+        version_id = str(uuid.uuid4())
+        self.versions[version_id] = named
+        made = {"pipeline_id": named[0], "pipeline_version_id": version_id}
         return made | {"display_name": query["name"], "created_at": at(0)}
 
     def create_run(self, _match, _query, body):
-        if unknown := set(body) - RUN_FIELDS:
-            raise Problem(400, f'proto: (line 1:2): unknown field "{min(unknown)}"')
+        refusals.check_fields("run", json.dumps(body, separators=(",", ":")))
         if body["experiment_id"] not in self.experiments:
-            raise Problem(404, f"Experiment {body['experiment_id']} not found")
-        if spec := body.get("pipeline_spec"):
-            try:
-                json_format.ParseDict(spec["pipeline_spec"], pipeline_spec_pb2.PipelineSpec())
-                json_format.ParseDict(spec["platform_spec"], pipeline_spec_pb2.PlatformSpec())
-            except (json_format.ParseError, KeyError) as error:
-                raise Problem(400, f"Failed to create a run: {error}") from error
+            raise refusals.missing_experiment(body["experiment_id"])
+        if sent := body.get("pipeline_spec"):
+            refusals.check_spec(sent)
+            values = body.get("runtime_config", {}).get("parameters", {})
+            refusals.check_parameters(sent.get("pipeline_spec", sent), values)
         run_id = str(uuid.uuid4())
         self.runs[run_id] = {"body": body, "looks": 0, "workflow": None, "state": "PENDING"}
-        return {
-            "run_id": run_id,
-            **body,
-            "state": "PENDING",
-            "created_at": at(0),
-            "finished_at": "1970-01-01T00:00:00Z",
-        }
+        answer = {"run_id": run_id, "storage_state": "AVAILABLE", "service_account": "pipeline-runner", **body}
+        times = {"created_at": at(0), "scheduled_at": at(0), "finished_at": "1970-01-01T00:00:00Z"}
+        return answer | times | {"state": "PENDING", "state_history": [{"update_time": at(0), "state": "PENDING"}]}
 
-    def _run(self, match):
+    def _run(self, match, around="Failed to get a run"):
         if match[1] not in self.runs:
-            raise Problem(404, f"Failed to fetch run {match[1]}: ResourceNotFoundError: Run {match[1]} not found.")
+            raise refusals.missing_run(match[1], around)
         return self.runs[match[1]]
 
     def get_run(self, match, *_):
@@ -124,13 +125,12 @@ class KfpServer:
         run["looks"] += 1
         body = run["body"]
         history = [{"update_time": at(3), "state": "PENDING"}]
-        if body.get("pipeline_spec"):
-            values = body["runtime_config"].get("parameters", {})
-            workflow = Workflow(match[1], body["pipeline_spec"], values, self.root)
-            workflow.packed, workflow.terminated = self.packed, self.terminated
-            for index, (name, phases) in enumerate(tasks.items()):
-                workflow.task(name, phases, (60 * index + 5, 60 * index + 50), self.metadata.items())
-            run |= {"workflow": workflow, "state": state}
+        values = body["runtime_config"].get("parameters", {})
+        spec = body.get("pipeline_spec", {}).get("pipeline_spec") or self.uploaded
+        driver = Driver(match[1], "alexnet-x7k2p", spec, values, self.root, self.metadata)
+        workflow = Workflow(driver, self.retried).run(tasks)
+        workflow.packed, workflow.terminated = self.packed, self.terminated
+        run |= {"workflow": workflow, "state": state}
         final = state in ("SUCCEEDED", "FAILED", "CANCELED")
         answer = {"run_id": match[1], **body, "state": state, "storage_state": "AVAILABLE", "state_history": history}
         answer |= {
@@ -143,22 +143,39 @@ class KfpServer:
         return answer
 
     def get_run_v1(self, match, *_):
-        run = self._run(match)
+        run = self._run(match, "Failed to get a v1beta1 run")
         if not self.has_v1:
             raise Problem(404, "Not Found")
         phases = {"SUCCEEDED": "Succeeded", "FAILED": "Failed"}
-        manifest = run["workflow"].manifest(phases.get(run["state"], "Running")) if run["workflow"] else ""
-        runtime = {"workflow_manifest": manifest} if manifest else {}
+        seen = run["workflow"] and run["workflow"].nodes
+        manifest = run["workflow"].manifest(phases.get(run["state"], "Running")) if seen else ""
+        runtime = {"pipeline_manifest": "{}"} | ({"workflow_manifest": manifest} if manifest else {})
         return {"run": {"id": match[1], "name": run["body"]["display_name"]}, "pipeline_runtime": runtime}
 
-    def list_runs(self, *_):
-        return {}
+    def list_runs(self, _match, query, _body):
+        if self.users is not None:
+            refusals.check_namespace("run", query.get("namespace", ""), self.asking, self.users)
+        found = [{"run_id": run_id, **run["body"], "created_at": at(0)} for run_id, run in self.runs.items()]
+        return {"runs": found[::-1], "total_size": len(found)} if found else {}
+
+    def _log(self, run_id, pod):
+        workflow = self.runs[run_id]["workflow"]
+        return (workflow.driver_logs | self.logs).get(pod)
 
     def log(self, match, *_):
-        if match[2] in self.logs:
-            return self.logs[match[2]].encode()
-        why = f'Failed to read logs for run {match[1]}: pods "{match[2]}" not found'
-        return json.dumps({"error_message": why, "error_details": why}).encode()  # with status 200, as the real one
+        if match[1] not in self.runs:
+            missing = f"Failed to fetch run {match[1]}: ResourceNotFoundError: Run {match[1]} not found"
+            return refusals.no_log(match[1], f"due to run fetching error: {missing}")
+        text = self._log(match[1], match[2])
+        return refusals.no_log(match[1], f'pods "{match[2]}" not found') if text is None else text.encode()
+
+    def pod_log(self, _match, query, _body):
+        """Answer as the UI server does; read in its source: handlers/pod-logs.ts."""
+        text = self._log(query["runid"], query["podname"])
+        if text is None or query["podnamespace"] != "kubeflow":
+            why = "Error: Unable to retrieve workflow status: [object Object]."
+            raise refusals.Upload(500, f"Could not get main container logs: {why}")
+        return text.encode()
 
     ROUTES = (
         ("GET", r"/apis/v2beta1/healthz", healthz),
@@ -172,6 +189,7 @@ class KfpServer:
         ("GET", r"/apis/v2beta1/runs/([^/]+)", get_run),
         ("GET", r"/apis/v1beta1/runs/([^/]+)", get_run_v1),
         ("GET", r"/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", log),
+        ("GET", r"/k8s/pod/logs", pod_log),
     )
 
     # ---- HTTP ----
@@ -185,8 +203,11 @@ class KfpServer:
 
     def answer(self, method, path, query, body):
         for verb, pattern, action in self.ROUTES:
-            if verb == method and (match := re.fullmatch(pattern, path)):
+            other = "/apis/v1alpha1" if self.through_ui else "/k8s"
+            if verb == method and not path.startswith(other) and (match := re.fullmatch(pattern, path)):
                 return action(self, match, query, body)
+        if self.through_ui and not path.startswith(("/apis/v1beta1", "/apis/v2beta1")):
+            raise refusals.NotForwarded(404, f"Cannot {method} {path}")
         raise Problem(404, "Not Found")
 
 
@@ -228,16 +249,16 @@ class Handler(BaseHTTPRequestHandler):
                 raise Problem(fault, "the fault that the test asked for")
             if self.api.token and self.headers.get("Authorization") != f"Bearer {self.api.token}":
                 raise Problem(401, "Request header error: there is no user identity header.")
-            answer = self.api.answer(self.command, path, query, body)
+            self.api.asking = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            answer = self.api.answer(self.command, unquote(path), query, body)
             if isinstance(answer, bytes):
                 self.reply(200, answer, "text/plain")
             else:
                 self.reply(200, json.dumps(answer).encode())
+        except refusals.NotForwarded as problem:
+            self.reply(problem.status, problem.page(), "text/html")
         except Problem as problem:
-            code = CODES.get(problem.status, 2)
-            detail = {"@type": "type.googleapis.com/google.rpc.Status", "code": code, "message": str(problem)}
-            content = {"code": code, "message": str(problem), "details": [detail]}
-            self.reply(problem.status, json.dumps(content).encode())
+            self.reply(problem.status, json.dumps(problem.body()).encode())
 
     do_GET = do_POST = perform
 

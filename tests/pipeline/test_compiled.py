@@ -11,7 +11,7 @@ from components.outcome.contract import Outcome
 from components.shared import contract
 from components.statistics.contract import Statistics
 from components.train.contract import Train
-from pipeline import graph, ir
+from pipeline import graph, ir, parameters
 
 TEXT = ir.PIPELINE_PATH.read_text()
 SPEC, PLATFORM = yaml.safe_load_all(TEXT)
@@ -36,6 +36,16 @@ def mounts(task):
     return {mount["mountPath"]: mount for mount in PODS[task].get("emptyDirMounts", [])}
 
 
+def accelerator(task):
+    """The resource that a pod asks for and the pipeline parameter that says how many."""
+    found = CONTAINERS[task]["resources"].get("accelerator")
+    if not found:
+        return None
+    channel = re.fullmatch(r"\{\{\$\.inputs\.parameters\['(pipelinechannel--.+)'\]\}\}", found["resourceCount"])[1]
+    assert ENTRIES[task]["inputs"]["parameters"][channel] == {"componentInputParameter": channel}
+    return found["resourceType"], channel.removeprefix("pipelinechannel--")
+
+
 def retries_outlive(task):
     return seconds(ENTRIES[task]["retryPolicy"]["backoffMaxDuration"]) > int(PODS[task]["activeDeadlineSeconds"])
 
@@ -49,6 +59,18 @@ def references(task, kind, name_key, key_of):
 
 FACTS = {
     # ---- the graph ----
+    "every flag is filled from what its task passes, as Kubeflow's driver wants it": lambda: all(
+        set(re.findall(r"\{\{\$\.inputs\.parameters\['(.+?)'\]\}\}", " ".join(CONTAINERS[name]["args"])))
+        <= set(ENTRIES[name]["inputs"]["parameters"])
+        for name in TASKS
+    ),
+    "no component has a default, which Kubeflow's driver would not use": lambda: (
+        not any(
+            "defaultValue" in entry
+            for name in TASKS
+            for entry in COMPONENTS[f"comp-{name}"]["inputDefinitions"]["parameters"].values()
+        )
+    ),
     "tasks are named as the rooms": lambda: sorted(ENTRIES) == sorted(TASKS),
     "there are no other containers": lambda: (
         sorted(SPEC["deploymentSpec"]["executors"]) == sorted(f"exec-{name}" for name in TASKS)
@@ -88,14 +110,14 @@ FACTS = {
         ROOT["outcome"]["inputs"]["parameters"]["run_id"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
     ),
     # ---- the node pool ----
-    "training asks for two GPUs on one node": lambda: (
-        CONTAINERS["train"]["resources"]["accelerator"]
-        == {"count": "2", "resourceCount": "2", "resourceType": "nvidia.com/gpu", "type": "nvidia.com/gpu"}
+    "training and evaluate ask for the GPUs that they are told to use, and nobody else does": lambda: (
+        {name: accelerator(name) for name in TASKS if accelerator(name)}
+        == {"train": ("nvidia.com/gpu", "gpus"), "evaluate": ("nvidia.com/gpu", "evaluate_gpus")}
     ),
-    "nobody else asks for GPUs": lambda: (
-        [name for name in TASKS if "accelerator" in CONTAINERS[name]["resources"]] == ["train"]
+    "a number of GPUs is a text: the driver reads a number as nothing": lambda: all(
+        PARAMETERS[name]["parameterType"] == "STRING" for name in ("gpus", "evaluate_gpus")
     ),
-    "training is given as many GPUs as it asks for": lambda: PARAMETERS["gpus"]["defaultValue"] == 2,
+    "training has two GPUs on one node by default": lambda: PARAMETERS["gpus"]["defaultValue"] == "2",
     "the node selector is a parameter that fits every cluster by default": lambda: (
         PODS["train"]["nodeSelector"]["nodeSelectorJson"]["componentInputParameter"] == "pipelinechannel--node_selector"
         and PARAMETERS["node_selector"]["parameterType"] == "STRUCT"
@@ -103,6 +125,7 @@ FACTS = {
     ),
     "the tolerations are a parameter with the taint of GPU nodes": lambda: (
         PODS["train"]["tolerations"]
+        == PODS["evaluate"]["tolerations"]
         == [{"tolerationJson": {"componentInputParameter": "pipelinechannel--tolerations"}}]
         and PARAMETERS["tolerations"]["parameterType"] == "LIST"
         and PARAMETERS["tolerations"]["defaultValue"]
@@ -199,8 +222,12 @@ def test_a_parameter_is_the_same_in_the_pipeline_and_in_its_component():
     pipeline = ir.load()
     checked = 0
     for task in (*pipeline.tasks, pipeline.exit_task):
+        defaults = {f.name: f.default for f in contract.fields(parameters.CONTRACTS[task.component]) if not f.required}
         for name, source in task.parameters.items():
-            if "componentInputParameter" in source:
-                assert pipeline.types[source["componentInputParameter"]] == task.types[name]
+            given = source.get("componentInputParameter")
+            if name in task.types and given:
+                assert pipeline.types[given] == task.types[name]
+                if task is not pipeline.exit_task and name != "gpus":  # a laptop has none
+                    assert pipeline.defaults.get(given) == defaults.get(name), given
                 checked += 1
-    assert checked > 20
+    assert checked == 30

@@ -145,7 +145,7 @@ def test_a_task_for_each_item_and_all_of_them_collected(pipeline, tmp_path):
         this.outputs[f"trim-item-{seed}"]["out"]["path"] for seed in (3, 1)
     ]
     note = task_record(this.run_dir, "note")
-    assert note["command"][-2:] == [this.run_id, '{"taints": ["x", "y"], "zone": "a"}']
+    assert note["command"][-2:] == [this.run_id, '{"taints":["x","y"],"zone":"a"}']
     assert json.loads((this.run_dir / "run.json").read_text())["status"] == "succeeded"
 
 

@@ -11,7 +11,8 @@ def test_the_cluster_trains_with_the_gpu_image_and_a_laptop_without():
     named = {task.name: task.image for task in ir.load().tasks}
     assert named["train"] == images.image("train-gpu")
     assert images.without_gpus(named["train"]) == images.image("train")
-    assert images.without_gpus(named["evaluate"]) == named["evaluate"]
+    assert images.without_gpus(named["evaluate"]) == images.image("evaluate")
+    assert images.without_gpus(named["ingest"]) == named["ingest"]
     by_digest = "registry.example.org/me/alexnet/train-gpu@sha256:" + "0" * 64
     assert images.without_gpus(by_digest) == images.image("train")
 

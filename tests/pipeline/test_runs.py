@@ -17,8 +17,9 @@ OOM = "Failed: OOMKilled (exit code 137)"
 
 @pytest.fixture
 def server(bucket):
+    """A server in Argo's configuration of 2.17 with one kind of store, and in the one before with the other."""
     with KfpServer() as running:
-        running.root = f"{bucket}/kubeflow"
+        running.root, running.retried = f"{bucket}/kubeflow", bucket.startswith("gs")
         yield running
 
 
@@ -50,6 +51,44 @@ def test_status_tells_attempts_messages_and_times(server):
     assert rows[1] == ["run", run_id, "failed"]
     assert rows[2:4] == [["ingest", "succeeded", "0:45", "tries", "1"], ["statistics", "cached", "0:45", "tries", "-"]]
     assert rows[4] == ["train", "failed", "0:45", "tries", "2", "OOMKilled", "(exit", "code", "137)"]
+    assert rows[5][:2] + rows[5][-2:] == ["evaluate", "skipped", "(train", "failed)"]
+    assert len(rows) == 6
+
+
+EXIT_1 = "Failed: main: Error (exit code 1)"
+LAUNCHER = "F1126 02:26:48.289148      17 main.go:59] failed to execute component: exit status 2\n"
+DRIVER = """I1126 02:16:02.933000      15 driver.go:1] parent DAG
+F1126 02:16:02.933285      15 main.go:127] KFP driver: driver.Container(taskName="ingest", componentSpec) failed: \
+failed to resolve container args: parameter "seed" not found in executor input
+"""
+
+
+@pytest.mark.parametrize(
+    ("attempts", "pod", "log", "message"),
+    [
+        (
+            [EXIT_1],
+            "ingest",
+            '{"level": "error", "message": "no disk"}\n{"level": "info", "message": "bye"}\n' + LAUNCHER,
+            "main: Error (exit code 1): no disk",
+        ),
+        ([EXIT_1], "ingest", LAUNCHER, "main: Error (exit code 1): failed to execute component: exit status 2"),
+        ([EXIT_1], "ingest", "nothing that is an error\n", "main: Error (exit code 1)"),
+        (
+            "driver: main: Error (exit code 1)",
+            "ingest-driver",
+            DRIVER,
+            "driver: main: Error (exit code 1): failed to resolve container args: "
+            'parameter "seed" not found in executor input',
+        ),
+    ],
+)
+def test_the_reason_of_a_failure_is_read_from_its_log(server, attempts, pod, log, message):
+    server.script = [("FAILED", {"ingest": attempts})]
+    run_id = start(server)
+    server.logs = {workflow(server, run_id).pod(pod): log}
+    done = alexnet("status", run_id, "--endpoint", server.url)
+    assert done.stdout.splitlines()[2].partition("tries")[2][4:].strip() == message
 
 
 @pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("RUNNING", 0), ("FAILED", 1), ("CANCELED", 4)])
@@ -65,7 +104,8 @@ def test_the_networks_of_a_loop_are_told_apart_in_order(server):
     run_id = start(server, "release_uri=gs://a/r", "root_uri=gs://a/b", "num_networks=11")
     done = alexnet("status", run_id, "--endpoint", server.url, "--json")
     tasks = {task["name"]: task["state"] for task in json.loads(done.stdout)["tasks"]}
-    assert list(tasks) == ["ingest", *(f"train-{i}" for i in range(11)), "outcome"]
+    assert list(tasks) == ["ingest", "statistics", *(f"train-{i}" for i in range(11)), "evaluate", "outcome"]
+    assert tasks["evaluate"] == "skipped"
     assert [name for name, state in tasks.items() if state == "failed"] == ["train-3"]
 
 
@@ -99,21 +139,37 @@ def test_a_log_comes_from_the_pod_of_the_last_attempt(server):
 def test_a_log_outlives_its_pod_as_an_artifact(server, suffix):
     server.script = [("FAILED", {"ingest": [OOM, OOM]})]
     run_id = start(server)
-    storage.publish_bytes(b"kept\n", workflow(server, run_id).uri("ingest", "executor-logs") + suffix)
+    storage.publish_bytes(b"kept\n", workflow(server, run_id).driver.uri("ingest", "executor-logs") + suffix)
     done = alexnet("logs", run_id, "--endpoint", server.url)
-    assert (done.returncode, done.stdout) == (0, "==> ingest <==\nkept\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("==> ingest <==\nkept\n==> statistics <==\nskipped; nothing ran\n")
 
 
 def test_a_log_that_is_gone_is_said_to_be(server):
-    server.script = [("FAILED", {"ingest": [OOM], "train": [OOM]})]
+    server.script = [("FAILED", {"ingest": DONE, "statistics": DONE, "train": [OOM]})]
     run_id = start(server)
-    server.logs = {workflow(server, run_id).pod("train"): "still here\n"}
+    server.logs = {workflow(server, run_id).pod(task): "still here\n" for task in ("statistics", "train")}
     done = alexnet("logs", run_id, "--endpoint", server.url)
     assert done.returncode == 1
     assert "is gone" in done.stderr
-    assert workflow(server, run_id).uri("ingest", "executor-logs").rpartition("/")[0] in done.stderr
-    assert "still here" in done.stdout
+    assert workflow(server, run_id).driver.uri("ingest", "executor-logs").rpartition("/")[0] in done.stderr
+    assert done.stdout.count("still here") == 2
     assert alexnet("logs", run_id, "never", "--endpoint", server.url).returncode == 2
+
+
+def test_through_the_ui_server_a_log_comes_by_its_own_route(server):
+    server.script, server.through_ui = [("FAILED", {"ingest": [OOM, OOM]})], True
+    run_id = start(server)
+    server.logs = {workflow(server, run_id).pod("ingest", i): f"attempt {i}\n" for i in (0, 1)}
+    done = alexnet("logs", run_id, "ingest", "--endpoint", server.url)
+    assert (done.returncode, done.stdout) == (0, "attempt 1\n"), done.stderr
+    server.logs = {}
+    done = alexnet("logs", run_id, "ingest", "--endpoint", server.url)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert "404: Error Cannot GET /apis/v1alpha1" in line
+    assert "500 Could not get main container logs" in line
+    assert "ingest/" in line  # where a copy would be
 
 
 # ---- artifacts ----
@@ -121,17 +177,38 @@ def test_a_log_that_is_gone_is_said_to_be(server):
 
 def test_artifacts_are_listed_with_what_is_known_and_downloaded(server, tmp_path):
     server.script = [("FAILED", {"ingest": DONE, "statistics": [OOM]})]
-    server.metadata = {"dataset": {"num_classes": 8}}
+    server.metadata = {"dataset": {"num_classes": 8}}  # what statistics was told of it
     run_id = start(server)
     made = workflow(server, run_id)
-    storage.publish_bytes(b'{"manifest": 1}', made.uri("ingest", "dataset"))
+    storage.publish_bytes(b'{"manifest": 1}', made.driver.uri("ingest", "dataset"))
     done = alexnet("artifacts", run_id, "--endpoint", server.url, "--out", tmp_path)
     assert done.returncode == 1  # the summary is not in the bucket
     [first] = [line.split(None, 3) for line in done.stdout.splitlines() if line.startswith("ingest/dataset")]
-    assert first == ["ingest/dataset", "Dataset", made.uri("ingest", "dataset"), '{"num_classes": 8}']
+    assert first == ["ingest/dataset", "Dataset", made.driver.uri("ingest", "dataset"), '{"num_classes": 8}']
     assert (tmp_path / "ingest" / "dataset").read_bytes() == b'{"manifest": 1}'
     assert "ingest/summary" in done.stderr
     assert "statistics/" not in done.stdout  # of a task that failed nothing was published
+
+
+def test_metrics_have_the_numbers_of_their_file(server):
+    server.script = [("FAILED", {"train": DONE, "evaluate": [OOM]})]
+    run_id = start(server)
+    storage.publish_bytes(b'{"top1_error": 0.875}', workflow(server, run_id).driver.uri("train", "metrics"))
+    done = alexnet("artifacts", run_id, "train", "--endpoint", server.url)
+    assert (done.returncode, '{"top1_error": 0.875}' in done.stdout) == (0, True), done.stderr
+
+
+def test_what_the_cache_had_is_found_by_who_was_given_it(server):
+    networks = {"train#0": DONE, "train#1": "cached"}
+    server.script = [("FAILED", {"ingest": "cached", "statistics": "cached", **networks, "evaluate": [OOM]})]
+    run_id = start(server, "release_uri=gs://a/r", "root_uri=gs://a/b", "seeds=[3,4]")
+    done = alexnet("artifacts", run_id, "--endpoint", server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    uris = dict(line.split()[:3:2] for line in done.stdout.splitlines())
+    made = workflow(server, run_id).driver
+    assert uris["ingest/summary"] == made.uri("ingest", "summary")
+    assert [uris[f"train-{i}/model"] for i in (0, 1)] == [made.uri(f"train#{i}", "model") for i in (0, 1)]
+    assert uris["train-1/report"] == made.uri("train#1", "report")
 
 
 # ---- a run of this machine ----
@@ -165,9 +242,10 @@ def test_local_runs_have_a_status_and_logs_too(failed_run):
 
 def perform(server, run_id, task, folder):
     """Do what a pod does: run a task with its executor input, then upload what it wrote."""
-    given = workflow(server, run_id).executor_input(task, {})
+    given = workflow(server, run_id).driver.executor_input(task)
+    given["outputs"]["outputFile"] = str(folder / "executor_output.json")
     words = [sys.executable, "-m", f"components.{task}", "--executor-input", json.dumps(given)]
-    _, _, component = workflow(server, run_id)._entry(task)
+    _, component = workflow(server, run_id).driver.entry(task)
     for name, value in given["inputs"]["parameterValues"].items():
         flag = "--" + name.replace("_", "-")
         is_whole = component["inputDefinitions"]["parameters"][name]["parameterType"] == "NUMBER_INTEGER"
@@ -205,13 +283,14 @@ def test_a_task_of_a_cluster_runs_again_here(server, bucket, sample_release, tmp
 
 
 def test_what_cannot_be_run_again_is_refused(server, tmp_path):
-    server.script = [("FAILED", {"ingest": "driver: no such secret", "statistics": "cached", "train": [OOM]})]
+    server.script = [("FAILED", {"ingest": "cached", "statistics": "driver: no such secret"})]
     run_id = start(server)
     here = ("--endpoint", server.url, "--root", tmp_path)
-    for task, expected in (("ingest", "--root"), ("statistics", "cache"), ("never", "ingest"), ("", "which TASK")):
+    for task, expected in (("statistics", "--root"), ("ingest", "cache"), ("never", "ingest"), ("", "which TASK")):
         done = alexnet("rerun", run_id, *([task] if task else []), *here)
         assert done.returncode == 2, done.stderr
         assert expected in done.stderr
+    server.script = [("FAILED", {"train": [OOM]})]
     done = alexnet("rerun", run_id, "train", "--runner", "process", *here)
     assert done.returncode == 1  # its inputs were never made
     assert f"{run_id}/ingest/" in done.stderr
@@ -224,6 +303,7 @@ def test_the_records_of_a_loop_are_told_apart_by_what_differs(tmp_path):
         place = f"gs://b/alexnet/{run_id}/outcome/salt-{epochs}"
         uris = {"summary": f"{place}/summary", "executor-logs": f"{place}/executor-logs-{attempt}"}
         values = {"status": status, "run_id": run_id, "root_uri": str(tmp_path), "num_epochs": epochs, "seeds": [0]}
+        values |= dict.fromkeys(["run_name", "release_uri", "release_fingerprint", "subset", "recipe"], "")
         kind = {"schemaTitle": "system.Markdown"}
         outputs = {n: {"artifacts": [{"name": n, "uri": uri, "type": kind}]} for n, uri in uris.items()}
         given = {"inputs": {"parameterValues": values}, "outputs": {"artifacts": outputs}}

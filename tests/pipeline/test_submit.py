@@ -19,9 +19,13 @@ DONE = ["Succeeded"]
 
 
 @pytest.fixture
-def server():
+def server(request):
     with KfpServer() as running:
+        running.retried = getattr(request, "param", True)
         yield running
+
+
+both_shapes = pytest.mark.parametrize("server", [True, False], indirect=True, ids=["retried", "plain"])
 
 
 def submit(server, *arguments, given=GIVEN):
@@ -79,9 +83,12 @@ def test_parameters_come_from_a_file_too_and_the_command_line_wins(server, tmp_p
     done = submit(server, "--params", path, "--param", "seeds=[2,3]", given=())
     assert done.returncode == 0, done.stderr
     values = server.bodies("/apis/v2beta1/runs")[0]["runtime_config"]["parameters"]
-    assert (values["seeds"], values["gpus"], values["root_uri"]) == ([2, 3], 0, "gs://bucket/a")
+    assert (values["seeds"], values["gpus"], values["root_uri"]) == ([2, 3], "0", "gs://bucket/a")
     (tmp_path / "list.json").write_text("[1]")
     assert submit(server, "--params", tmp_path / "list.json").returncode == 2
+    (tmp_path / "null.json").write_text('{"subset": null}')
+    done = submit(server, "--params", tmp_path / "null.json")
+    assert (done.returncode, "subset is null" in done.stderr) == (2, True)
 
 
 def test_a_release_in_sight_is_identified(server, tmp_path):
@@ -105,6 +112,28 @@ def test_an_uploaded_version_is_what_runs(server):
     assert submit(server, "--upload", "alexnet:v2").returncode == 0
     assert len(server.pipelines) == 1
     assert submit(server, "--upload", "alexnet", "--no-cache").returncode == 2
+
+
+def test_a_version_that_is_there_is_named_with_the_remedy(server):
+    assert submit(server, "--upload", "alexnet:v1").returncode == 0
+    done = submit(server, "--upload", "alexnet:v1")
+    assert done.returncode == 2
+    assert "--upload alexnet:v1: pipeline alexnet" in done.stderr
+    assert "has a version v1" in done.stderr
+    assert len(server.bodies("/apis/v2beta1/runs")) == 1
+
+
+def test_on_a_server_of_several_users_the_namespace_is_asked_for(server):
+    server.users = {"ann": {"team"}}
+    done = submit(server, "--existing-token", "ann")
+    assert done.returncode == 1
+    assert "cannot have an empty namespace in multi-user mode" in done.stderr
+    assert "pass the --namespace of yours" in done.stderr
+    assert submit(server, "--existing-token", "ann", "--namespace", "team").returncode == 0
+    done = submit(server, "--existing-token", "ann", "--namespace", "other")
+    assert (done.returncode, "403, not allowed" in done.stderr) == (1, True)
+    done = submit(server, "--namespace", "team")
+    assert (done.returncode, "401, not allowed" in done.stderr) == (1, True)
 
 
 def test_an_experiment_is_found_on_a_later_page(server):
@@ -242,6 +271,7 @@ def test_a_refusal_of_the_server_is_told(server):
 # ---- watching ----
 
 
+@both_shapes
 def test_a_run_that_succeeds_is_0_and_each_change_is_one_line(server):
     server.script = [
         ("PENDING", {}),
@@ -280,6 +310,7 @@ def test_a_run_that_succeeds_is_0_and_each_change_is_one_line(server):
     ]
 
 
+@both_shapes
 def test_a_run_that_fails_is_1_and_says_where(server):
     server.script = [("RUNNING", {"ingest": ["Running"]}), ("FAILED", {"ingest": ["Failed: Error (exit code 1)"]})]
     done = submit(server, *QUICK)
@@ -288,11 +319,38 @@ def test_a_run_that_fails_is_1_and_says_where(server):
     assert "alexnet logs" in done.stdout
 
 
-def test_a_driver_that_fails_is_told(server):
-    server.script = [("FAILED", {"ingest": "driver: failed to resolve inputs"})]
+@both_shapes
+def test_a_driver_that_fails_names_the_task_and_why_the_others_were_skipped(server):
+    server.script = [("FAILED", {"ingest": "driver: failed to resolve container args"})]
     done = submit(server, *QUICK)
     assert done.returncode == 1
-    assert "failed to resolve inputs" in done.stdout
+    run_id = next(iter(server.runs))
+    assert done.stdout.splitlines()[1:] == [
+        f"run {run_id} failed",
+        "  ingest: driver: main: Error (exit code 1)",
+        f"  its log: alexnet logs {run_id} ingest",
+    ]
+    skipped = [line.split(None, 1) for line in done.stderr.splitlines() if "skipped" in line]
+    reason = "skipped: omitted: depends condition not met (ingest failed)\n".strip()
+    assert skipped == [[name, reason] for name in ("statistics", "train", "evaluate")]
+
+
+def test_a_graph_whose_driver_fails_has_a_log(server):
+    server.script = [("FAILED", {"root": "driver: no such pipeline"})]
+    done = submit(server, *QUICK)
+    run_id = next(iter(server.runs))
+    assert f"  root: driver: main: Error (exit code 1)\n  its log: alexnet logs {run_id} root\n" in done.stdout
+    logs = alexnet("logs", run_id, "root", "--endpoint", server.url)
+    assert (logs.returncode, logs.stdout) == (0, "no such pipeline\n"), logs.stderr
+    assert "its driver" in logs.stderr
+
+
+def test_a_run_that_fails_without_a_task_is_summed_up_without_one(server):
+    server.script = [("FAILED", {})]
+    done = submit(server, *QUICK)
+    assert done.returncode == 1
+    assert "TASK" not in done.stdout
+    assert "no task failed: see alexnet status" in done.stdout
 
 
 @pytest.mark.parametrize("how", ["CANCELED", "seen while it stops", "stopped before the first look"])
@@ -341,6 +399,7 @@ def test_a_server_that_goes_while_watching_is_3_after_patience(server):
     assert done.stdout.splitlines()[0] == link(server)
 
 
+@both_shapes
 def test_a_server_without_the_old_api_still_tells_states(server):
     server.has_v1 = False
     server.script = [("RUNNING", {"ingest": ["Running"]}), ("FAILED", {"ingest": DONE, "train": ["Failed: no room"]})]
@@ -350,6 +409,7 @@ def test_a_server_without_the_old_api_still_tells_states(server):
     assert told == [["ingest", "running"], ["ingest", "succeeded"], ["train", "failed"]]
 
 
+@both_shapes
 def test_a_workflow_too_large_for_its_database_is_unpacked(server):
     server.packed = True
     server.script = [("SUCCEEDED", {"ingest": ["Failed: Error (exit code 1)", "Succeeded"]})]

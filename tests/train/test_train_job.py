@@ -1,5 +1,6 @@
 """Training runs: checkpoints, resuming to the same bits, failures with a remedy, what is published."""
 
+import contextlib
 import json
 import math
 import os
@@ -201,13 +202,15 @@ def test_a_damaged_checkpoint_is_passed_over_loudly(tmp_path, capfd, kind):
 def test_a_checkpoint_that_reads_back_as_other_bytes_is_not_committed(tmp_path, monkeypatch):
     checkpoints = Checkpoints(str(tmp_path), "key", runlog.RunLog("train"))
     checkpoints.save(1, {"a": np.full(100, 1, np.float32)}, {})
-    publish = storage.publish_bytes
+    create = storage.create
 
-    def publish_on_a_bad_disk(data, uri):
-        publish(data, uri)
+    @contextlib.contextmanager
+    def create_on_a_bad_disk(uri):
+        with create(uri) as file:
+            yield file
         damage(storage.local_path(uri), "bytes")
 
-    monkeypatch.setattr(storage, "publish_bytes", publish_on_a_bad_disk)
+    monkeypatch.setattr(storage, "create", create_on_a_bad_disk)
     with pytest.raises(errors.StorageError, match=r"step-00000002\.safetensors: reads back as other bytes"):
         checkpoints.save(2, {"a": np.full(100, 2, np.float32)}, {})
     assert checkpoints.load()[0] == 1

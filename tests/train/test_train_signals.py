@@ -31,7 +31,7 @@ POINTS = {
     "resuming": (checkpoint.Checkpoints, "_load"),
     "reading": (data.TrainingBatches, "read"),
     "validating": (data.CenterBatches, "read"),
-    "saving": (storage, "publish_bytes"),
+    "saving": (storage, "create"),
     "report": (report, "build"),
 }
 
