@@ -160,7 +160,7 @@ class KfpServer:
 
     def _log(self, run_id, pod):
         workflow = self.runs[run_id]["workflow"]
-        return (self.logs | workflow.driver_logs).get(pod)
+        return (workflow.driver_logs | self.logs).get(pod)
 
     def log(self, match, *_):
         if match[1] not in self.runs:
