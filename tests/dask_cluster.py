@@ -24,7 +24,9 @@ def statistics_command(dataset_path, folder, *flags):
 
 
 def finish(command):
-    return subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, check=False, timeout=600)
+    return subprocess.run(
+        command, cwd=PROJECT_DIR, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
 
 
 def ingest(release, folder, *flags):

@@ -48,7 +48,7 @@ def _fetch(command, result):
     if shutil.which(command[0]) is None:
         pytest.skip(f"no {command[0]} here to fetch the engine with")
     ENGINES_DIR.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, cwd=ENGINES_DIR)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3000, cwd=ENGINES_DIR)
     if done.returncode or not result.exists():
         pytest.skip(f"{command[0]} could not fetch {result.name}: the registry does not have it or is not reached")
     return result
@@ -64,7 +64,7 @@ def _free_port():
 def _server(command, port):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
                 break
@@ -77,6 +77,7 @@ def _server(command, port):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a loaded machine builds Go for long
 def test_portable_job_server(in_process, sample_release, tmp_path):
     """Beam's Prism, an engine in Go behind the job API that Flink's and Spark's servers speak too."""
     module = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{apache_beam.__version__}"
@@ -91,6 +92,7 @@ def test_portable_job_server(in_process, sample_release, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_flink(in_process, sample_release, tmp_path):
     if shutil.which("java") is None:
         pytest.skip("no java here")

@@ -95,7 +95,7 @@ def test_sigterm_in_an_import_that_catches_everything(style: str, tmp_path: Path
         time.sleep(0.001)
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 75
     message = "stopped by SIGTERM. The same command resumes the work"
     assert message in stderr and len(stderr.splitlines()) == 1
