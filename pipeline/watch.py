@@ -53,14 +53,14 @@ def watch(client: Client, run_id: str, interval: float, timeout: float, patience
         Unreachable: the server is gone for longer than patience allows.
     """
     deadline = time.monotonic() + timeout if timeout else float("inf")
-    said: dict[str, tuple[str, int, str]] = {}
+    said: dict[str, str] = {}
     stopped_here = False
     while True:
         view = remote(client, run_id, patience)
         for task in view.tasks:
-            now = (task.state, task.attempts, task.message)
+            now = sentence(task)
             if said.get(task.name) != now:
-                console.line(f"{task.name:<12} {sentence(task)}")
+                console.line(f"{task.name:<12} {now}")
                 said[task.name] = now
         stopped_here = stopped_here or view.state == "cancelling"
         if view.state == "failed" and stopped_here:

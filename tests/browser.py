@@ -56,7 +56,7 @@ class Browser:
         self.pump(lambda: number in self.answers)
         return self.answers.pop(number).get("result", {})  # an error where the frame has just gone
 
-    def pump(self, done, seconds=60):
+    def pump(self, done, seconds=600):
         """Take in messages until something holds."""
         deadline = time.monotonic() + seconds
         while not done():

@@ -22,6 +22,7 @@ STYLE = (
     "overflow-wrap:break-word}"
     "table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd;text-align:left}"
     ".facts td{overflow-wrap:anywhere}.facts th{vertical-align:top}.wide{overflow-x:auto}img{max-width:100%}"
+    "@media(max-width:40rem){.wide{font-size:80%}}"  # the rates fit Kubeflow's panel
 )
 
 

@@ -17,6 +17,7 @@ from components.shared.errors import Interrupted
 
 MAX_SHARE = 0.02  # of the time, for all that checkpoints cost
 COSTS_KEPT, STEPS_KEPT = 5, 100
+LAST_WRITE_SECONDS = 300.0  # longer than any retry of a storage that is alive
 
 
 class Saver:
@@ -45,10 +46,15 @@ class Saver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Let the write in progress end, whatever ended the training, unless a second signal came."""
+        """Let the write in progress end, whatever ended the training, unless a second signal came.
+
+        A write that hangs, as on a dead mount, is left alone after five minutes, so that the reason is told.
+        """
         if self.thread and not (kind and issubclass(kind, Interrupted)):
-            self.thread.join()
-            if self.error:
+            self.thread.join(LAST_WRITE_SECONDS)
+            if self.thread.is_alive():
+                self.log.warning(f"the last checkpoint was not written in {LAST_WRITE_SECONDS:.0f} s")
+            elif self.error:
                 self.log.warning(f"the last checkpoint was not written: {self.error}")
 
     def interval(self) -> float:

@@ -15,14 +15,18 @@ from components.train import report as training_report
 OPEN_ALL = "[...document.querySelectorAll('details')].map(e => { e.open = true; return e.open; }).length"
 
 
-def overflows(page, folder):
+# How many tables scroll in their own box.
+SCROLLING = "[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth).length"
+
+
+def overflows(page, folder, expression=OVERFLOW):
     """By width, how many pixels the page is wider than its iframe, with everything unfolded."""
     with shown_in_iframe(page, folder) as shown:
         shown.evaluate(OPEN_ALL)
         found = {}
         for width in WIDTHS:
             shown.resize(width)
-            found[width] = shown.evaluate(OVERFLOW)
+            found[width] = shown.evaluate(expression)
         return found
 
 
@@ -81,10 +85,12 @@ def test_the_training_report_fits(tmp_path):
     timings = [{"step_ms": 90.0, "data_ms": 1.0}] * 2
     names = ("learning_rate", "bias_learning_rate", "conv1_learning_rate", "conv1_bias_learning_rate", "color_noise")
     cause = "drop 1: 10 epochs without a validation error below 0.375000"
-    rates = [{"step": 0, "epoch": 1, **dict.fromkeys(names, 0.00001), "color_noise_rescale": 0.1, "cause": cause}]
+    rates = [{"step": 0, "epoch": 1, **dict.fromkeys(names, 0.00001), "cause": cause}]
     kernels = [np.random.default_rng(0).normal(size=(11, 11, 3, 48)).astype(np.float32)] * 2
     page = training_report.build(facts, numbers, history, timings, rates, kernels, 1000)
     assert overflows(page, tmp_path) == dict.fromkeys(WIDTHS, 0)
+    scrolling = overflows(page, tmp_path, SCROLLING)
+    assert scrolling == {1200: 0, 560: 0, 400: 1}  # the rates, on a telephone only
 
 
 def test_a_page_that_is_too_wide_is_seen(tmp_path):

@@ -371,14 +371,14 @@ def flags_of(config):
 
 
 def wait_for_checkpoint(root, step, process):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 1800
     while time.monotonic() < deadline:
         steps = [int(path.stem.split("-")[1]) for path in root.glob("train/*/checkpoints/step-*.json")]
         if steps and max(steps) >= step:
             return
         assert process.poll() is None, process.communicate()[1][-3000:]
         time.sleep(0.02)
-    raise AssertionError("no checkpoint in time")
+    raise AssertionError(f"no checkpoint of step {step} in half an hour")
 
 
 @pytest.mark.slow
@@ -386,10 +386,10 @@ def test_the_command_survives_sigkill_and_sigterm(inputs, tmp_path, request):
     """Three processes share one run of the real recipe: one killed, one terminated, one that ends it."""
     environment = {**os.environ, "ALEXNET_LOG": "json"}
     settings = {"cwd": request.config.rootpath, "env": environment, "stderr": subprocess.PIPE, "text": True}
-    whole = config_of(inputs, tmp_path / "whole", num_epochs=6)
+    whole = config_of(inputs, tmp_path / "whole", num_epochs=12)
     done = subprocess.run(flags_of(whole), **settings)
     assert done.returncode == errors.OK, done.stderr[-3000:]
-    config = config_of(inputs, tmp_path / "parts", num_epochs=6, checkpoint_minutes=0.0)
+    config = config_of(inputs, tmp_path / "parts", num_epochs=12, checkpoint_minutes=0.0)
     for number, step, code in ((signal.SIGKILL, 2, -signal.SIGKILL), (signal.SIGTERM, 4, errors.Interrupted.exit_code)):
         with subprocess.Popen(flags_of(config), **settings) as process:
             wait_for_checkpoint(tmp_path / "parts" / "root", step, process)

@@ -17,11 +17,15 @@ from test_train_kills import settings_of
 from tiny_dataset import write_inputs
 
 from components.shared import runlog, storage
-from components.shared.errors import Interrupted, StorageError
-from components.train import checkpoint, job, loop
+from components.shared.errors import AlexNetError, Interrupted, StorageError
+from components.train import checkpoint, job, loop, saver
 from components.train.saver import MAX_SHARE, Saver
 
 SOON = 0.0001  # minutes: after every step that has no write beside it
+
+
+def fail():
+    raise StorageError("disk full")
 
 
 def on_write(monkeypatch, number, action, beside=lambda: None):
@@ -76,15 +80,37 @@ def test_steps_go_on_while_a_checkpoint_is_written(inputs, tmp_path, recipes, mo
     assert digest(tmp_path) == digest(whole[0])
 
 
+def test_a_checkpoint_holds_its_step_though_later_steps_come_before_the_write(
+    inputs,  # noqa: F811
+    tmp_path,
+    recipes,  # noqa: F811
+    whole,  # noqa: F811
+    capfd,
+):
+    """The snapshot shares no memory with weights, velocities and trace."""
+    enough, steps = threading.Event(), []
+
+    def count():
+        steps.append(0)
+        if len(steps) == 6:
+            enough.set()
+            raise AlexNetError("six steps beside the write")
+
+    config = config_of(inputs, tmp_path, checkpoint_minutes=SOON)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(AlexNetError, match="six steps"):
+        on_write(patch, 1, lambda: enough.wait(300), count)
+        job.run(config)
+    job.run(config)
+    assert '"resuming from a checkpoint", "step": 1,' in capfd.readouterr().err
+    assert digest(tmp_path) == digest(whole[0])
+
+
 def test_a_write_that_fails_ends_the_run_and_leaves_the_checkpoint_before(
     inputs,  # noqa: F811
     tmp_path,
     recipes,  # noqa: F811
     whole,  # noqa: F811
 ):
-    def fail():
-        raise StorageError("disk full")
-
     config = config_of(inputs, tmp_path, checkpoint_minutes=0.0)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(StorageError, match="disk full"):
         on_write(patch, 3, fail)
@@ -126,15 +152,16 @@ def test_signals_while_a_checkpoint_is_written(inputs, tmp_path, recipes, monkey
 
 
 KILLED = """
-import contextlib, json, os, signal, sys, threading
+import contextlib, json, math, os, signal, sys, threading
 sys.path[:0] = [sys.argv[1]]
 from tiny_dataset import tiny
 from components.shared import storage
-from components.train import job, loop
+from components.train import job, loop, saver
 from components.train.contract import Train
 from components.train.recipe import RECIPES
 
 RECIPES["smoke"] = tiny(name="smoke")
+saver.MAX_SHARE = math.inf  # or the second checkpoint of a slow machine is the last, and waited for
 create, rates, writes, steps, halved = storage.create, loop.rates, [], [], threading.Event()
 
 @contextlib.contextmanager
@@ -168,7 +195,7 @@ def test_a_kill_during_a_write_leaves_the_checkpoint_before(tmp_path, request, r
     write_inputs(tmp_path)
     parts, alone = ({**settings_of(tmp_path, tmp_path / name), "checkpoint_minutes": SOON} for name in "ab")
     command = [sys.executable, "-c", KILLED, str(request.path.parent), json.dumps(parts)]
-    done = subprocess.run(command, cwd=request.config.rootpath, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=request.config.rootpath, capture_output=True, text=True, timeout=1800)
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
     saved = int(re.findall(r'"checkpoint saved", "step": (\d+)', done.stderr)[-1])
     job.run(job.Train(**parts))
@@ -199,6 +226,17 @@ def test_the_interval_follows_the_cost():
     assert (line["message"], line["step"], line["steps_beside"]) == ("cost of a checkpoint", 10, 5)
     assert line["checkpoint_ms"] == pytest.approx(1000 * saver.costs[0], abs=0.1)
     assert Saver(0.0, runlog.RunLog("train", written)).due()
+
+
+@pytest.mark.parametrize(("hangs", "warning"), [(False, "not written: disk full"), (True, "not written in 1 s")])
+def test_the_last_write_hides_no_error(hangs, warning, monkeypatch):
+    monkeypatch.setattr(saver, "LAST_WRITE_SECONDS", 1.0)
+    written, end = io.StringIO(), threading.Event()
+    with pytest.raises(AlexNetError, match="diverged"), Saver(0.0, runlog.RunLog("train", written)) as writer:
+        writer.start(1, lambda: end.wait if hangs else fail)
+        raise AlexNetError("diverged")
+    end.set()
+    assert warning in written.getvalue()
 
 
 @pytest.mark.parametrize("shapes", [[], [(3,)], [(2, 3), (), (0,), (1, 2, 3, 4)]])
