@@ -128,7 +128,8 @@ def test_two_trainings_fit_the_quota_and_nobody_limits_their_cpu():
     resources = spec["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"]
     assert 2 * amount(resources["resourceCpuRequest"]) <= amount(hard["requests.cpu"])
     assert 2 * amount(resources["resourceMemoryLimit"]) <= amount(hard["limits.memory"])
-    assert 2 * amount(resources["accelerator"]["resourceCount"]) <= amount(hard["requests.nvidia.com/gpu"])
+    num_gpus = spec["root"]["inputDefinitions"]["parameters"]["gpus"]["defaultValue"]  # the pods request this many
+    assert 2 * amount(num_gpus) <= amount(hard["requests.nvidia.com/gpu"])
     (limits,) = named(documents, "LimitRange", "alexnet")["spec"]["limits"]
     # a container that says nothing is refused under a quota unless each of these has a default
     assert limits["defaultRequest"].keys() == {"cpu", "memory"}
