@@ -27,9 +27,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from components.ingest import archives, images, shards
+from components.ingest import archives, images, plan, shards, tables
 from components.ingest.resize import resize, resized_size
-from components.shared import records
+from components.shared import engines, records
 from components.shared.runlog import RunLog
 
 ROUNDS = 5
@@ -148,39 +148,41 @@ def compare_variants(photographs: list[bytes]) -> tuple[float, float]:
     return floor, totals["ingest: sparse area average"] / len(photographs)
 
 
-def make_tasks(photographs: list[bytes], folder: Path, num_images: int) -> list[shards.Task]:
-    """Write one flat file of all photographs, and cut `num_images` references to it into shards."""
+def write_plan(photographs: list[bytes], folder: Path, base_uri: str, num_images: int) -> None:
+    """Write one flat file of all photographs, and a plan that cuts `num_images` references to it into shards."""
     offsets = [0, *itertools.accumulate(len(data) for data in photographs)]
     (folder / archives.TRAIN_TAR).write_bytes(b"".join(photographs))
-    members = [
-        archives.Image(f"n1_{k}.JPEG", 1, archives.TRAIN_TAR, offsets[k % len(photographs)], len(data))
-        for k, data in zip(range(num_images), itertools.cycle(photographs), strict=False)
+    spans = [(offsets[k % len(photographs)], len(photographs[k % len(photographs)])) for k in range(num_images)]
+    table = tables.make([f"n1_{k}.JPEG" for k in range(num_images)], 1, archives.TARS.index(archives.TRAIN_TAR), spans)
+    parts = [
+        plan.Part(records.shard_name("train", k, NUM_TASKS), np.arange(k, num_images, NUM_TASKS))
+        for k in range(NUM_TASKS)
     ]
-    return [
-        shards.Task(records.shard_name("train", k, NUM_TASKS), tuple(members[k::NUM_TASKS])) for k in range(NUM_TASKS)
-    ]
+    plan.write(parts, table, base_uri)
 
 
-def write_plainly(work: tuple[list[shards.Task], shards.Settings]) -> None:
+def write_plainly(work: tuple[list[str], shards.Settings]) -> None:
     """Write shards in a loop, without Beam."""
-    for task in work[0]:
-        shards.write_shard(task, work[1])
+    for name in work[0]:
+        shards.write_shard(name, work[1])
 
 
 def compare_drivers(photographs: list[bytes], num_images: int) -> float:
     """Print Beam's share and the gain of two workers; return the seconds an image of one plain process."""
     with tempfile.TemporaryDirectory() as scratch, Path(os.devnull).open("w") as quiet:
-        tasks = make_tasks(photographs, Path(scratch), num_images)
-        fresh = itertools.count()
+        fresh, tasks = itertools.count(), [records.shard_name("train", k, NUM_TASKS) for k in range(NUM_TASKS)]
 
         def settings() -> shards.Settings:
-            return shards.Settings(scratch, f"{scratch}/{next(fresh)}", QUALITY, {1: "n1"}, {1: 0})
+            base_uri = f"{scratch}/{next(fresh)}"
+            write_plan(photographs, Path(scratch), base_uri, num_images)
+            return shards.Settings(scratch, base_uri, QUALITY, {1: "n1"}, {1: 0})
 
-        def beam(num_workers: int, some: list[shards.Task]) -> float:
+        def beam(num_workers: int, some: list[str]) -> float:
             mode = "multi_threading" if num_workers > 1 else "in_memory"
             options = f"--direct_running_mode={mode} --direct_num_workers={num_workers}"
-            log = RunLog("benchmark", quiet)
-            return seconds(lambda: shards.write_all(some, settings(), "FnApiRunner", options, log))
+            log, place = RunLog("benchmark", quiet), settings()
+            engine = engines.check("FnApiRunner", options)
+            return seconds(lambda: shards.write_all(some, num_images, place, engine, log))
 
         beam(2, tasks[:2])  # what Beam does only once
         with multiprocessing.get_context("fork").Pool(2) as pool:
@@ -190,7 +192,8 @@ def compare_drivers(photographs: list[bytes], num_images: int) -> float:
                 place = settings()
                 halves = [(tasks[k::2], place) for k in range(2)]
                 two = seconds(lambda halves=halves: pool.map(write_plainly, halves, chunksize=1))
-                one = seconds(lambda: write_plainly((tasks, settings())))
+                fresh_place = settings()
+                one = seconds(lambda place=fresh_place: write_plainly((tasks, place)))
                 times.append((one, two, *(beam(n, some) for n in (1, 2) for some in (tasks[:2], tasks))))
     one, two, few_1, all_1, few_2, all_2 = (min(column) for column in zip(*times, strict=True))
     rest = (NUM_TASKS - 2) / NUM_TASKS  # by the difference of two sizes, so without the start-up

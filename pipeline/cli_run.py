@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.sample.contract import Sample
-from components.shared import runlog, storage
+from components.shared import release, runlog, storage
 from components.shared.errors import AlexNetError, Interrupted
 from pipeline import images, ir
 from pipeline.cache import Cache
@@ -107,7 +107,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         local = {"gpus": "0", "evaluate_gpus": "0"} | ({} if arguments.release else {"recipe": "smoke"})
         run.values = pipeline.defaults | local | given
         run.values |= {"release_uri": release_uri, "root_uri": root_uri}
-        run.values["release_fingerprint"] = storage.fingerprint(release_uri)
+        run.values["release_fingerprint"] = release.fingerprint(release_uri)
         # ---- the tasks ----
         pipeline = replace(pipeline, tasks=[_placed(task, run.values) for task in pipeline.tasks])
         engine = engine_for(arguments.runner, {release_uri: False, root_uri: True, str(home): True})

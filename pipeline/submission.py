@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from components.shared import storage
+from components.shared import release, storage
 from components.shared.errors import AlexNetError, UsageError
 from pipeline import ir, pods
 from pipeline.client import Client, Refused
@@ -95,7 +95,7 @@ def fingerprint(values: dict[str, Any]) -> str:
     if "release_fingerprint" in values:
         return f"release_fingerprint: {values['release_fingerprint'] or 'empty'}, as given"
     try:
-        values["release_fingerprint"] = storage.fingerprint(str(values["release_uri"]))
+        values["release_fingerprint"] = release.fingerprint(str(values["release_uri"]))
     except AlexNetError as error:
         return f"release_fingerprint: left empty, the release is out of sight from here ({error})"
     return f"release_fingerprint: {values['release_fingerprint'][:16]}..., ingest refuses a release that changed since"

@@ -1,7 +1,11 @@
 """`python -m components.evaluate`: the component alone, with plain flags."""
 
-from components.evaluate.contract import Evaluate
-from components.shared.contract import run
-
 if __name__ == "__main__":
+    from components.shared import interrupts
+
+    interrupts.hear("evaluate")  # before the imports that take time
+
+    from components.evaluate.contract import Evaluate
+    from components.shared.contract import run
+
     run(Evaluate, "components.evaluate.job:run")

@@ -1,43 +1,26 @@
 """The nested tars of the release: where the bytes of every image lie, found from the headers alone.
 
-Nothing is ever extracted. A tar of uncompressed tars allows reading any inner member by its absolute offset, so an
-`Image` is all that a worker needs.
+Nothing is ever extracted. A tar of uncompressed tars allows reading any inner member by its absolute offset, so a row
+of a table of `tables` is all that a worker needs.
 """
 
 import re
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import numpy as np
+
+from components.ingest import headers, tables, tars
 from components.ingest.devkit import Devkit
-from components.shared import storage
 from components.shared.errors import DataError
+from components.shared.release import PATCH_TAR, TEST_TAR, TRAIN_TAR, VALIDATION_TAR
 
-TRAIN_TAR, VALIDATION_TAR, TEST_TAR = (f"ILSVRC2010_images_{name}.tar" for name in ("train", "val", "test"))
-PATCH_TAR = "patch_images.tar"
-BLOCK = 512
+TARS = (TRAIN_TAR, VALIDATION_TAR, TEST_TAR, PATCH_TAR)  # as column `tar` of a table of images counts them
+PATCHES = TARS.index(PATCH_TAR)
 NUM_INDEX_THREADS = 16  # waiting for headers, not computing
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """One image of the release."""
-
-    name: str  # of the member, without folders
-    ilsvrc_id: int  # 1-based
-    tar: str  # file of the release
-    offset: int  # of the first byte in `tar`
-    num_bytes: int
-    patched: bool = False  # the bytes are those of patch_images.tar
-
-
-@dataclass(frozen=True, slots=True)
-class _Member:
-    name: str
-    offset: int
-    num_bytes: int
+ONLY_HEADERS, OF_ONE_OF_MANY, OF_ONE_FILE = -1, 1, headers.NUM_FETCHES  # blocks to fetch ahead from an object store
 
 
 @dataclass(frozen=True)
@@ -54,64 +37,39 @@ class Tar:
         return f"{self.uri}{' > ' if self.inner_name else ''}{self.inner_name}"
 
 
-def _walk(tar: Tar) -> Iterator[_Member]:
-    """Yield the regular members of a tar, reading headers only: 512 bytes a member, also from an object store.
-
-    Raises:
-        DataError: a header is damaged, the tar is truncated or holds links or devices.
-    """
-    at = tar.start
-    while at < tar.end:
-        header = storage.read_range(tar.uri, at, BLOCK)
-        if header == bytes(BLOCK):
-            return
-        try:
-            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as error:
-            raise DataError(
-                f"{tar.where}: expected a tar header at offset {at:,}, got {header[:8].hex(' ') or 'the end'} "
-                f"({error}). The download is damaged; fetch the file again"
-            ) from error
-        data_at = at + BLOCK
-        if info.size < 0 or data_at + info.size > tar.end:
-            raise DataError(
-                f"{tar.where}: truncated: member {info.name} at offset {at:,} needs {info.size:,} bytes, "
-                f"{max(0, tar.end - data_at):,} are there. Fetch the file again"
-            )
-        if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
-            yield _Member(PurePosixPath(info.name).name, data_at, info.size)
-        elif not info.isdir() and info.type not in (tarfile.XHDTYPE, tarfile.XGLTYPE):
-            # Extended headers carry times and the like: every name and size here fits the plain one.
-            raise DataError(
-                f"{tar.where}: {info.name} at offset {at:,} is neither file nor folder. "
-                "The release has no links; fetch the file again"
-            )
-        at = data_at + -(-info.size // BLOCK) * BLOCK
+def _members(tar: Tar, num_ahead: int = OF_ONE_FILE, *, needs_end: bool = False) -> dict[str, tars.Member]:
+    """Read the headers of a tar as `headers.Reader` does, and map names without folders to its members."""
+    reader = headers.Reader(tar.uri, tar.start, tar.end, num_ahead)
+    return tars.by_name(tar.where, tars.walk(tar.where, tar.start, tar.end, reader.read, needs_end=needs_end))
 
 
-def _refuse_name(tar: Tar, member: _Member, expected: str) -> DataError:
+def _refuse_name(tar: Tar, member: tars.Member, expected: str) -> DataError:
     return DataError(
-        f"{tar.where}: unexpected member {member.name!r} at offset {member.offset:,}, expected {expected}. "
+        f"{tar.where}: unexpected member {member.path!r} at offset {member.offset:,}, expected {expected}. "
         "Is this the ILSVRC-2010 release?"
     )
 
 
-def _index_synset(tar: Tar, ilsvrc_id: int, wnid: str, num_expected: int) -> list[Image]:
-    pattern = re.compile(re.escape(wnid) + r"_\d+\.JPEG")
-    images = {}
-    for member in _walk(tar):
-        if not pattern.fullmatch(member.name):
+def _table(members: list[tars.Member], ilsvrc_ids: list[int] | int, tar: int) -> np.ndarray:
+    spans = [(member.offset, member.num_bytes) for member in members]
+    return tables.make([member.name for member in members], ilsvrc_ids, tar, spans)
+
+
+def _index_synset(tar: Tar, ilsvrc_id: int, wnid: str, num_expected: int) -> np.ndarray:
+    pattern = re.compile(re.escape(wnid) + r"_\d+\.JPEG", re.ASCII)
+    images = _members(tar, OF_ONE_OF_MANY)
+    for name, member in images.items():
+        if not pattern.fullmatch(name):
             raise _refuse_name(tar, member, f"{wnid}_<number>.JPEG")
-        images[member.name] = Image(member.name, ilsvrc_id, TRAIN_TAR, member.offset, member.num_bytes)
     if len(images) != num_expected:
         raise DataError(
             f"{tar.where}: {len(images):,} images, but num_train_images of {wnid} in meta.mat is {num_expected:,}. "
             "Tar and devkit are of different releases, or the tar is damaged"
         )
-    return sorted(images.values(), key=lambda image: image.name)
+    return _table([images[name] for name in sorted(images)], ilsvrc_id, TARS.index(TRAIN_TAR))
 
 
-def index_train(tar: Tar, devkit: Devkit, on_progress: Callable[[int], None]) -> list[Image]:
+def index_train(tar: Tar, devkit: Devkit, on_progress: Callable[[int], None]) -> np.ndarray:
     """List the training images in the order of class and name.
 
     Args:
@@ -124,14 +82,14 @@ def index_train(tar: Tar, devkit: Devkit, on_progress: Callable[[int], None]) ->
     """
     by_name = {f"{synset.wnid}.tar": synset for synset in devkit.synsets}
     inner: dict[str, Tar] = {}
-    for member in _walk(tar):
-        if member.name not in by_name:
+    for name, member in _members(tar, ONLY_HEADERS).items():
+        if name not in by_name:
             raise _refuse_name(tar, member, "<WNID>.tar of a class of meta.mat")
-        inner[member.name] = Tar(tar.uri, member.offset, member.offset + member.num_bytes, member.name)
+        inner[name] = Tar(tar.uri, member.offset, member.offset + member.num_bytes, name)
     missing = sorted(set(by_name) - set(inner))
     if missing:
         raise DataError(f"{tar.where}: {len(missing)} classes of meta.mat have no tar, the first is {missing[0]}")
-    images: list[Image] = []
+    images: list[np.ndarray] = []
     pool = ThreadPoolExecutor(NUM_INDEX_THREADS)
     try:
         futures = [
@@ -139,14 +97,14 @@ def index_train(tar: Tar, devkit: Devkit, on_progress: Callable[[int], None]) ->
             for name, synset in by_name.items()
         ]
         for done, future in enumerate(futures, 1):
-            images.extend(future.result())
+            images.append(future.result())
             on_progress(done)
     finally:
         pool.shutdown(cancel_futures=True)
-    return images
+    return np.concatenate(images)
 
 
-def index_flat(tar: Tar, name: str, truth: list[int]) -> list[Image]:
+def index_flat(tar: Tar, name: str, truth: list[int]) -> np.ndarray:
     """List the validation or test images in the order of their names, with the labels of the ground truth.
 
     Args:
@@ -157,12 +115,11 @@ def index_flat(tar: Tar, name: str, truth: list[int]) -> list[Image]:
     Raises:
         DataError: the tar is damaged or its images are not those of the ground truth.
     """
-    pattern = re.compile(rf"ILSVRC2010_{name}_\d{{8}}\.JPEG")
-    members = {}
-    for member in _walk(tar):
-        if not pattern.fullmatch(member.name):
+    pattern = re.compile(rf"ILSVRC2010_{name}_\d{{8}}\.JPEG", re.ASCII)
+    members = _members(tar)
+    for key, member in members.items():
+        if not pattern.fullmatch(key):
             raise _refuse_name(tar, member, f"ILSVRC2010_{name}_<8 digits>.JPEG")
-        members[member.name] = member
     expected = [f"ILSVRC2010_{name}_{k:08d}.JPEG" for k in range(1, len(truth) + 1)]
     if sorted(members) != expected:
         odd = sorted(set(expected) ^ set(members))
@@ -170,13 +127,20 @@ def index_flat(tar: Tar, name: str, truth: list[int]) -> list[Image]:
             f"{tar.where}: {len(members):,} images for {len(truth):,} lines of ground truth; the first difference is "
             f"{odd[0]}. Tar and ground truth are of different releases, or the tar is damaged"
         )
-    return [
-        Image(member.name, ilsvrc_id, PurePosixPath(tar.uri).name, member.offset, member.num_bytes)
-        for member, ilsvrc_id in zip((members[key] for key in expected), truth, strict=True)
-    ]
+    return _table([members[key] for key in expected], truth, TARS.index(PurePosixPath(tar.uri).name))
 
 
-def apply_patches(tar: Tar, splits: dict[str, list[Image]]) -> int:
+def index_patches(tar: Tar) -> np.ndarray:
+    """List the images of patch_images.tar, of no class.
+
+    Raises:
+        DataError: the tar is damaged.
+    """
+    # No count tells how many there must be, so the end has to.
+    return _table(list(_members(tar, needs_end=True).values()), 0, PATCHES)
+
+
+def apply_patches(patches: np.ndarray, splits: dict[str, np.ndarray], where: str) -> int:
     """Replace blank images, in place, by those of patch_images.tar with the same name.
 
     Returns:
@@ -185,17 +149,16 @@ def apply_patches(tar: Tar, splits: dict[str, list[Image]]) -> int:
     Raises:
         DataError: a patch has no image to replace.
     """
-    patches = {member.name: member for member in _walk(tar)}
-    unused = set(patches)
-    for images in splits.values():
-        for k, image in enumerate(images):
-            if image.name in patches:
-                patch = patches[image.name]
-                images[k] = replace(image, tar=PATCH_TAR, offset=patch.offset, num_bytes=patch.num_bytes, patched=True)
-                unused.discard(image.name)
+    unused = {name: position for position, name in enumerate(patches["name"].tolist())}
+    for table in splits.values():
+        for row in np.flatnonzero(np.isin(table["name"], patches["name"])).tolist():
+            patch = patches[unused.pop(table["name"][row].item())]
+            for column in ("tar", "offset", "num_bytes"):
+                table[column][row] = patch[column]
     if unused:
+        first = min(unused).decode(errors="replace")
         raise DataError(
-            f"{tar.where}: {len(unused)} of {len(patches)} patches replace no image, the first is {min(unused)}. "
+            f"{where}: {len(unused)} of {len(patches)} patches replace no image, the first is {first}. "
             "Patches and images are of different releases; use --patches waived to go on without them"
         )
     return len(patches)

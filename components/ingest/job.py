@@ -3,19 +3,27 @@
 from pathlib import Path
 
 import cv2
-import numpy as np
 import PIL
 import scipy
 import simplejpeg
 
-from components.ingest import accounting, archives, devkit, resize, shards, subset, summary
+from components.ingest import (
+    accounting,
+    archives,
+    devkit,
+    index,
+    plan,
+    resize,
+    same_bytes,
+    shards,
+    subset,
+    summary,
+    tables,
+)
 from components.ingest.contract import Ingest
-from components.shared import manifest, records, runlog, storage
+from components.shared import engines, manifest, records, release, runlog, storage
 from components.shared.errors import DataError
 
-REQUIRED = (archives.TRAIN_TAR, archives.VALIDATION_TAR, archives.TEST_TAR, devkit.DEVKIT_TAR, devkit.TEST_TRUTH)
-SOURCE = "https://image-net.org/challenges/LSVRC/2010/"
-STREAMS = {"train": 0, "validation": 1, "test": 2}  # independent orders of one seed
 IMAGES_TSV = "images.tsv"
 
 
@@ -29,13 +37,13 @@ def _check_release(config: Ingest, release_uri: str) -> tuple[dict[str, archives
         DataError: a file is missing, or the files are not those that the submitting command saw.
     """
     sizes = {entry.name: entry.num_bytes for entry in storage.list_files(release_uri)}
-    missing = [name for name in REQUIRED if name not in sizes]
+    missing = [name for name in release.REQUIRED if name not in sizes]
     if missing:
         raise DataError(
             f"{release_uri}: no {', '.join(missing)} there. "
-            f"Fetch the ILSVRC-2010 files from {SOURCE} or make a sample by `python -m components.sample`"
+            f"Fetch the ILSVRC-2010 files from {index.SOURCE} or make a sample by `python -m components.sample`"
         )
-    fingerprint = storage.fingerprint(release_uri)
+    fingerprint = release.fingerprint(release_uri)
     if config.release_fingerprint not in ("", fingerprint):
         raise DataError(
             f"{release_uri}: fingerprint {fingerprint}, expected {config.release_fingerprint}. "
@@ -44,51 +52,9 @@ def _check_release(config: Ingest, release_uri: str) -> tuple[dict[str, archives
     tars = {
         name: archives.Tar(storage.join(release_uri, name), 0, num_bytes)
         for name, num_bytes in sizes.items()
-        if name in (*REQUIRED, archives.PATCH_TAR) and name.endswith(".tar")
+        if name in release.FILES and name.endswith(".tar")
     }
     return tars, fingerprint
-
-
-def _index(
-    config: Ingest, tars: dict[str, archives.Tar], kit: devkit.Devkit, log: runlog.RunLog
-) -> dict[str, list[archives.Image]]:
-    progress = runlog.Progress(log, len(kit.synsets), "synsets indexed")
-    splits = {
-        "train": archives.index_train(tars[archives.TRAIN_TAR], kit, progress.update),
-        "validation": archives.index_flat(tars[archives.VALIDATION_TAR], "val", kit.validation_truth),
-        "test": archives.index_flat(tars[archives.TEST_TAR], "test", kit.test_truth),
-    }
-    if config.patches == "waived":
-        log.warning("patches waived: blank images of the release stay")
-    elif archives.PATCH_TAR in tars:
-        log.info("patches applied", num_patches=archives.apply_patches(tars[archives.PATCH_TAR], splits))
-    elif config.patches == "required" or kit.is_full:
-        raise DataError(
-            f"{config.release_uri}: no {archives.PATCH_TAR} there, which replaces blank images of the release. "
-            f"Fetch it from {SOURCE} or use --patches waived to go on without it"
-        )
-    return splits
-
-
-def num_shards(num_images: int) -> int:
-    """Choose the number of shards of a split: 8 or more of at least 64 images, at most 1024 images each."""
-    return max(1, min(-(-num_images // 64), max(8, -(-num_images // 1024))))
-
-
-def plan(split: str, kept: list[archives.Image], seed: int) -> list[shards.Task]:
-    """Permute the images of a split by the seed and cut them into shards of equal size, give or take one.
-
-    Args:
-        split: train, validation or test.
-        kept: the images in the order of the release.
-        seed: of the order.
-    """
-    order = np.random.Generator(np.random.PCG64([seed, STREAMS[split]])).permutation(len(kept))
-    count = num_shards(len(kept))
-    return [
-        shards.Task(records.shard_name(split, k, count), tuple(kept[i] for i in part))
-        for k, part in enumerate(np.array_split(order, count))
-    ]
 
 
 def _key(config: Ingest, fingerprint: str) -> str:
@@ -102,7 +68,20 @@ def _key(config: Ingest, fingerprint: str) -> str:
             "patches": config.patches,
             "resize": resize.RESIZE,
             "source": manifest.source_digest(
-                __file__, "archives", "devkit", "images", "job", "resize", "shards", "subset"
+                __file__,
+                *(
+                    "archives",
+                    "devkit",
+                    "headers",
+                    "images",
+                    "index",
+                    "job",
+                    "mat_reader",
+                    "outcomes",
+                    "plan",
+                    "resize",
+                ),
+                *("shards", "subset", "tables", "tars"),
             ),
             "codecs": [module.__version__ for module in (cv2, scipy, simplejpeg, PIL)],
         }
@@ -132,56 +111,58 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
     Raises:
         DataError: the release is incomplete, damaged or of another year, or too many images are unusable.
         StorageError: a place cannot be read or written.
-        UsageError: the subset rule or the runner is unknown.
+        UsageError: the subset rule, the runner or an option of it is unknown.
         Interrupted: by a signal; finished shards are kept.
     """
     log = runlog.RunLog("ingest")
     storage.check_writable(config.root_uri)
+    engine = engines.check(config.runner, config.runner_options)
 
     # ---- what is there
     release_uri = storage.absolute(config.release_uri)
     tars, fingerprint = _check_release(config, release_uri)
     kit = devkit.read(release_uri)
+    log.info("devkit read", provenance=kit.provenance)
     chosen = subset.parse(config.subset, kit)
-    splits = _index(config, tars, kit, log)
+    root_uri = storage.absolute(config.root_uri)
+    splits = index.of_release(index.place(root_uri, fingerprint), tars, kit, config.patches, log)
 
     # ---- what to do
     settings = shards.Settings(
         release_uri=release_uri,
-        base_uri=storage.join(storage.absolute(config.root_uri), "ingest", _key(config, fingerprint)),
+        base_uri=storage.join(root_uri, "ingest", _key(config, fingerprint)),
         jpeg_quality=config.jpeg_quality,
         wnids={synset.ilsvrc_id: synset.wnid for synset in kit.synsets},
         labels={ilsvrc_id: label for label, ilsvrc_id in enumerate(chosen.ilsvrc_ids)},
     )
-    tasks = {}
-    for split, all_images in splits.items():
-        keep = chosen.keeps(split, all_images)
-        tasks[split] = plan(split, [i for i, kept in zip(all_images, keep, strict=True) if kept], config.seed)
+    parts = {split: plan.cut(split, chosen.keeps(split, images), config.seed) for split, images in splits.items()}
+    for split, images in splits.items():
+        plan.write(parts[split], images, settings.base_uri)
 
     # ---- do it
-    shards.write_all(
-        [task for ts in tasks.values() for task in ts], settings, config.runner, config.runner_options, log
-    )
+    names = [part.name for split in splits for part in parts[split]]
+    num_images = sum(len(part.positions) for split in splits for part in parts[split])
+    shards.write_all(names, num_images, settings, engine, log)
 
     # ---- account for it
-    rows: list[accounting.Row] = []
+    rows: list[accounting.Rows] = []
     files: dict[str, manifest.FileEntry] = {}
     entries: dict[str, manifest.SplitEntry] = {}
-    for split, all_images in splits.items():
-        split_rows, shard_records = accounting.account(split, all_images, tasks[split], settings)
-        accounting.check_budget(split, split_rows, config.max_bad_per_million)
-        entries[split] = accounting.split_entry(split, split_rows, shard_records, kit.num_images[split])
-        rows += split_rows
-        for record in shard_records:
-            files[record["name"]] = manifest.FileEntry(num_bytes=record["num_bytes"], sha256=record["sha256"])
+    for split, images in splits.items():
+        split_rows, shard_records, places = accounting.account(split, images, parts[split], settings)
+        accounting.check_budget(split_rows, config.max_bad_per_million)
+        entries[split] = accounting.split_entry(split_rows, shard_records, kit.num_images[split])
+        rows.append(split_rows)
+        files |= {r["name"]: manifest.FileEntry(num_bytes=r["num_bytes"], sha256=r["sha256"]) for r in shard_records}
+        name = records.index_name(split)
+        files[name] = manifest.publish(tables.npy(places), settings.base_uri, name)
     classes = accounting.class_entries(kit, chosen, rows)
-    for split, num_contents, num_images in accounting.duplicates(rows):
-        if num_contents:
-            log.warning("images with the same bytes", split=split, num_contents=num_contents, num_images=num_images)
+    same = same_bytes.find(rows)
+    if found := {where: num_contents for where, num_contents, _ in same.counts if num_contents}:
+        log.warning("images with the same bytes", num_contents=found)
 
     # ---- publish it
-    table = accounting.images_tsv(rows)
-    files[IMAGES_TSV] = manifest.publish(table, settings.base_uri, IMAGES_TSV)
+    files[IMAGES_TSV] = manifest.publish_pieces(accounting.images_tsv(rows), settings.base_uri, IMAGES_TSV)
     content = manifest.DatasetContent(
         classes=classes,
         splits=entries,
@@ -192,9 +173,9 @@ def run(config: Ingest) -> dict[str, dict[str, float | str]]:
         seed=config.seed,
         release="ILSVRC-2010" if kit.is_full else "mini",
     )
-    info = {"release_uri": release_uri, "release_fingerprint": fingerprint}
+    info = {"release_uri": release_uri, "release_fingerprint": fingerprint, "devkit": kit.provenance}
     dataset = manifest.Manifest("dataset", settings.base_uri, files, content, info)
     manifest.save(dataset, config.dataset)
-    storage.write_text(Path(config.summary), summary.markdown(dataset, rows))
+    storage.write_text(Path(config.summary), summary.markdown(dataset, rows, same))
     log.info("dataset written", digest=dataset.digest, base_uri=settings.base_uri)
     return {"dataset": _metadata(dataset)}

@@ -1,36 +1,26 @@
 """Writing the shards with Beam: each task reads its own byte ranges and writes its own file.
 
-No image bytes pass through a shuffle, memory stays flat, and a task whose record `<shard>.json` is there is not
-done again. The bytes of a shard depend on nothing but its task and settings.
+A Beam element is the number of a shard; its images are in a file of the plan. No image bytes pass through a shuffle,
+memory stays flat, and a task whose record `<shard>.json` is there is not done again. The bytes of a shard depend on
+nothing but its part of the plan and the settings.
 """
 
+import functools
 import hashlib
-import json
-import logging
-import os
-import re
-import shlex
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+import numpy as np
 
-from components.ingest import images, resize
-from components.ingest.archives import Image
-from components.shared import errors, records, runlog, storage
-from components.shared.errors import AlexNetError, DataError, Interrupted, UsageError
+from components.ingest import archives, images, plan, resize
+from components.ingest.outcomes import Outcome, parse_record
+from components.shared import beam, engines, records, runlog, storage
+from components.shared.errors import DataError
 from components.shared.manifest import canonical_json
 
-
-@dataclass(frozen=True)
-class Task:
-    """One shard to write."""
-
-    name: str
-    images: tuple[Image, ...]  # in the order of the shard
+STEP = "write shards"
+PACKAGES = ("numpy", "opencv-python-headless", "pillow", "scipy", "simplejpeg")  # a shard's bytes depend on them
 
 
 @dataclass(frozen=True)
@@ -42,47 +32,6 @@ class Settings:
     jpeg_quality: int
     wnids: dict[int, str]  # by ilsvrc_id
     labels: dict[int, int]  # by ilsvrc_id
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one image; a row of a shard's record."""
-
-    name: str
-    status: str  # used, repaired or quarantined
-    reason: str
-    sha256: str  # of the source bytes
-
-
-class _Shared:
-    """State of the driver that tasks share when they run in its process; elsewhere nothing reads it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.reset(None)
-
-    def reset(self, progress: runlog.Progress | None) -> None:
-        self.stop = threading.Event()
-        self.failures: list[Exception] = []
-        self._progress = progress
-        self._bad = 0
-
-    def check_stop(self) -> None:
-        if self.stop.is_set():
-            raise Interrupted("stopped between two images")
-
-    @property
-    def is_driver(self) -> bool:
-        return self._progress is not None
-
-    def count(self, num_images: int, num_bad: int) -> None:
-        with self._lock:
-            self._bad += num_bad
-            if self._progress:
-                self._progress.update(self._progress.done + num_images, bad=self._bad)
-
-
-_shared = _Shared()
 
 
 class _HashedFile:
@@ -97,166 +46,125 @@ class _HashedFile:
         return self._file.write(data)
 
 
-def read_record(task: Task, settings: Settings) -> dict[str, Any] | None:
+def read_record(name: str, settings: Settings) -> dict[str, Any] | None:
+    """Return the record of a shard, or None where there is none or a damaged one; the shard is not looked at.
+
+    Raises:
+        StorageError: the record cannot be read.
+    """
+    uri = storage.join(settings.base_uri, f"{name}.json")
+    return parse_record(storage.read_bytes(uri), name) if storage.exists(uri) else None
+
+
+def _finished(name: str, settings: Settings) -> dict[str, Any] | None:
     """Return the record of a finished shard, verified, or None.
 
     Raises:
         DataError: the shard is not what its record says.
     """
-    uri = storage.join(settings.base_uri, f"{task.name}.json")
-    shard_uri = storage.join(settings.base_uri, task.name)
-    if not storage.exists(uri) or not storage.exists(shard_uri):  # a lost shard is made again, to the same bytes
+    uri, shard_uri = (storage.join(settings.base_uri, file) for file in (f"{name}.json", name))
+    record = read_record(name, settings)
+    if record is None and storage.exists(uri):
+        storage.delete(uri)  # damaged: it is made again, and so is the shard, to the same bytes
+    if record is None or not storage.exists(shard_uri):  # a lost shard is made again, to the same bytes
         return None
-    record = json.loads(storage.read_bytes(uri))
     if storage.sha256(shard_uri) != record["sha256"]:
-        raise DataError(f"{shard_uri}: does not match its record {task.name}.json. Remove both and run again")
+        raise DataError(f"{shard_uri}: does not match its record {name}.json. Remove both and run again")
     return record
 
 
-def _examples(task: Task, settings: Settings, outcomes: list[Outcome]) -> Iterator[bytes]:
+def _source(row: np.void, settings: Settings) -> bytes:
+    uri = storage.join(settings.release_uri, archives.TARS[row["tar"]])
+    offset, num_bytes = int(row["offset"]), int(row["num_bytes"])
+    source = storage.read_range(uri, offset, num_bytes)
+    if len(source) != num_bytes:
+        raise DataError(
+            f"{uri}: ends inside {row['name'].decode()} at offset {offset:,}. "
+            "The file changed during the run; run again"
+        )
+    return source
+
+
+def _examples(table: np.ndarray, settings: Settings, outcomes: list[Outcome]) -> Iterator[bytes]:
     """Yield the records of a shard and append what became of each image to `outcomes`."""
-    for image in task.images:
-        _shared.check_stop()
-        uri = storage.join(settings.release_uri, image.tar)
-        source = storage.read_range(uri, image.offset, image.num_bytes)
-        if len(source) != image.num_bytes:
-            raise DataError(
-                f"{uri}: ends inside {image.name} at offset {image.offset:,}. "
-                "The file changed during the run; run again"
-            )
+    at = 0
+    for row in table:
+        beam.check_stop()
+        name, ilsvrc_id = row["name"].decode(), int(row["ilsvrc_id"])
+        source = _source(row, settings)
         digest = hashlib.sha256(source).hexdigest()
         try:
             decoded = images.decode(source)
         except images.Unusable as error:
-            outcomes.append(Outcome(image.name, "quarantined", error.reason, digest))
-            _shared.count(1, 1)
+            outcomes.append(Outcome(name, "quarantined", error.reason, digest))
+            beam.count(1, bad=1)
             continue
-        repairs = ("patch",) * image.patched + decoded.repairs
-        outcomes.append(Outcome(image.name, "repaired" if repairs else "used", "+".join(repairs), digest))
+        repairs = (("patch",) if row["tar"] == archives.PATCHES else ()) + decoded.repairs
+        jpeg = images.encode(resize.resize(decoded.image_HWC), settings.jpeg_quality)
         height, width = decoded.image_HWC.shape[:2]
-        yield records.encode_example(
+        record = records.encode_example(
             {
-                "image/encoded": images.encode(resize.resize(decoded.image_HWC), settings.jpeg_quality),
-                "image/filename": image.name.encode(),
-                "image/class/synset": settings.wnids[image.ilsvrc_id].encode(),
-                "image/class/label": settings.labels[image.ilsvrc_id],
+                "image/encoded": jpeg,
+                "image/filename": name.encode(),
+                "image/class/synset": settings.wnids[ilsvrc_id].encode(),
+                "image/class/label": settings.labels[ilsvrc_id],
                 "image/height": height,
                 "image/width": width,
             }
         )
-        _shared.count(1, 0)
+        place = records.locate(jpeg, record, at)
+        outcomes.append(Outcome(name, "repaired" if repairs else "used", "+".join(repairs), digest, *place))
+        at += len(record) + records.FRAME_BYTES
+        yield record
+        beam.count(1)
 
 
-def write_shard(task: Task, settings: Settings) -> dict[str, Any]:
+def write_shard(name: str, settings: Settings) -> dict[str, Any]:
     """Write one shard, then its record, unless they are there.
 
     Returns:
-        The record: name, num_bytes, sha256, num_examples and `images`, the outcomes in the order of the task.
+        The record: name, num_bytes, sha256, num_examples and `images`, the outcomes in the order of the plan.
 
     Raises:
         StorageError: a file cannot be read or written.
         DataError: a shard that is there does not match its record.
     """
-    _shared.check_stop()
-    record = read_record(task, settings)
+    beam.check_stop()
+    record = _finished(name, settings)
     if record:
-        _shared.count(len(task.images), sum(row[1] == "quarantined" for row in record["images"]))
+        beam.count(len(record["images"]), bad=sum(row[1] == "quarantined" for row in record["images"]))
         return record
     outcomes: list[Outcome] = []
-    with storage.create(storage.join(settings.base_uri, task.name)) as file:
+    table = plan.read(settings.base_uri, name)
+    with storage.create(storage.join(settings.base_uri, name)) as file:
         hashed = _HashedFile(file)
-        num_examples = records.write_records(hashed, _examples(task, settings, outcomes))
+        num_examples = records.write_records(hashed, _examples(table, settings, outcomes))
     record = {
-        "name": task.name,
+        "name": name,
         "num_bytes": hashed.num_bytes,
         "sha256": hashed.digest.hexdigest(),
         "num_examples": num_examples,
-        "images": [[o.name, o.status, o.reason, o.sha256] for o in outcomes],
+        "images": outcomes,
     }
-    storage.publish_bytes(canonical_json(record) + b"\n", storage.join(settings.base_uri, f"{task.name}.json"))
+    storage.publish_bytes(canonical_json(record) + b"\n", storage.join(settings.base_uri, f"{name}.json"))
     return record
 
 
-class _WriteShard(beam.DoFn):
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def process(self, task: Task) -> None:
-        try:
-            write_shard(task, self._settings)
-        except AlexNetError as error:
-            if not _shared.is_driver:
-                raise
-            # Beam would print pages of tracebacks and turn the error into text; the driver raises this one.
-            _shared.failures.append(error)
-            _shared.stop.set()
-
-
-def _unwrap(failure: Exception) -> Exception:
-    """Turn an error of ours that a runner reports as text, with tracebacks, back into that error."""
-    found = re.search(r"^components\.shared\.errors\.(\w+): (.*?)( \[while running .*\])?$", str(failure), re.MULTILINE)
-    return getattr(errors, found[1])(found[2]) if found else failure
-
-
-def build_pipeline(tasks: list[Task], settings: Settings, runner: str, options: list[str]) -> beam.Pipeline:
-    """Build the pipeline, without running it.
-
-    Raises:
-        UsageError: the runner is unknown, or its options are not enough for it.
-    """
-    try:
-        pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(options))
-    except ValueError as error:
-        raise UsageError(f"--runner {runner}: {error}") from error
-    _ = (
-        pipeline
-        | "shard tasks" >> beam.Create(tasks)
-        | "spread" >> beam.Reshuffle()  # of names and offsets, not of bytes: else one worker would get all
-        | "write shards" >> beam.ParDo(_WriteShard(settings))
-    )
-    return pipeline
-
-
-def write_all(tasks: list[Task], settings: Settings, runner: str, runner_options: str, log: runlog.RunLog) -> None:
+def write_all(
+    names: list[str], num_images: int, settings: Settings, engine: engines.Engine, log: runlog.RunLog
+) -> None:
     """Write all shards by a Beam pipeline.
 
     Args:
-        tasks: the shards.
+        names: of the shards; their parts of the plan are written.
+        num_images: in all of them.
         settings: what they share.
-        runner: name of a Beam runner.
-        runner_options: its options, as on a command line; empty: threads for all cores of this machine.
-        log: where progress goes; it counts images when the runner works in this process.
+        engine: where the tasks run.
+        log: where progress goes; it counts images when the engine works in this process.
 
     Raises:
-        UsageError: the runner is unknown.
         StorageError, DataError: as `write_shard`.
         Interrupted: by a signal; finished shards stay.
     """
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # failures are reported here, in one line
-    options = shlex.split(runner_options) or [
-        "--direct_running_mode=multi_threading",
-        f"--direct_num_workers={os.cpu_count() or 1}",
-    ]
-    _shared.reset(runlog.Progress(log, sum(len(task.images) for task in tasks), "images"))
-    finished = threading.Event()
-
-    def work() -> None:
-        try:
-            build_pipeline(tasks, settings, runner, options).run().wait_until_finish()
-        except Exception as error:  # noqa: BLE001 - handed to the main thread, which alone hears signals
-            _shared.failures.append(error)
-        finally:
-            finished.set()
-
-    # Beam runs beside the main thread, so that a signal stops it between two images; a second one ends at once.
-    threading.Thread(target=work, name="beam", daemon=True).start()
-    try:
-        finished.wait()
-    finally:  # not Thread.join: interrupted once, it takes the thread for finished
-        _shared.stop.set()
-        finished.wait()
-    failures = _shared.failures
-    _shared.reset(None)
-    if failures:
-        failure = failures[0]
-        raise failure if isinstance(failure, AlexNetError) else _unwrap(failure)
+    progress = runlog.Progress(log, num_images, "images")
+    beam.run(engine, STEP, names, functools.partial(write_shard, settings=settings), progress, log, PACKAGES)

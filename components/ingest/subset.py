@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.ingest.archives import Image
 from components.ingest.devkit import Devkit
 from components.shared.errors import UsageError
 
@@ -20,19 +19,15 @@ class Subset:
     per_class: int = 0  # training images a class; 0: all
     seed: int = 0
 
-    def keeps(self, split: str, images: list[Image]) -> list[bool]:
-        """Tell for each image of a split, in the order of class and name, whether it is kept."""
-        kept_ids = set(self.ilsvrc_ids)
-        keep = [image.ilsvrc_id in kept_ids for image in images]
+    def keeps(self, split: str, images: np.ndarray) -> np.ndarray:
+        """Tell for each image of a split, a table in the order of class and name, whether it is kept: bool [N]."""
+        keep = np.isin(images["ilsvrc_id"], self.ilsvrc_ids)
         if split != "train" or not self.per_class:
             return keep
-        by_class: dict[int, list[int]] = {}
-        for k, image in enumerate(images):
-            by_class.setdefault(image.ilsvrc_id, []).append(k)
-        for ilsvrc_id, positions in by_class.items():
+        for ilsvrc_id in np.unique(images["ilsvrc_id"]).tolist():
+            positions = np.flatnonzero(images["ilsvrc_id"] == ilsvrc_id)
             order = np.random.default_rng([self.seed, ilsvrc_id]).permutation(len(positions))
-            for k in order[self.per_class :]:
-                keep[positions[k]] = False
+            keep[positions[order[self.per_class :]]] = False
         return keep
 
 

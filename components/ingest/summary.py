@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from itertools import islice
 
-from components.ingest.accounting import Row, duplicates
+from components.ingest.accounting import QUARANTINED, REPAIRED, Row, Rows
+from components.ingest.same_bytes import SameBytes
 from components.shared.manifest import Manifest
 
 MAX_CLASSES = 50
@@ -18,7 +19,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]], limit: int) 
     return [*lines, ""]
 
 
-def markdown(dataset: Manifest, rows: list[Row]) -> str:
+def _name(row: Row) -> str:
+    return f"{row.split} {row.filename} {row.wnid}"
+
+
+def markdown(dataset: Manifest, rows: list[Rows], same: SameBytes) -> str:
     """Describe a dataset: counts per split, classes, repairs and quarantined files."""
     content = dataset.content
     counts = ("used", "repaired", "quarantined", "excluded", "num_devkit")
@@ -29,6 +34,8 @@ def markdown(dataset: Manifest, rows: list[Row]) -> str:
         f"{content['image_size']}x{content['image_size']} JPEG of quality {content['jpeg_quality']}; "
         f"{content['resize']}.",
         "",
+        dataset.info["devkit"],
+        "",
     ]
     header = ["split", "used", "repaired", "quarantined", "excluded", "devkit", "shards"]
     splits = [
@@ -37,13 +44,18 @@ def markdown(dataset: Manifest, rows: list[Row]) -> str:
     ]
     lines += _table(header, splits, len(splits))
     lines += ["## Images with the same bytes", ""]
-    lines += _table(["split", "contents found more than once", "images"], duplicates(rows), len(content["splits"]))
+    lines += _table(["found in", "contents found more than once", "images"], same.counts, len(same.counts))
+    if same.listed:
+        lines += ["In two splits or classes; nothing was left out. images.tsv has the sha256 of every image.", ""]
+        listed = [(images[0].sha256[:12], ", ".join(map(_name, images))) for images in same.listed]
+        lines += _table(["sha256", "split, file, WNID of the first images"], listed, len(listed))
     lines += ["## Classes", ""]
     keys = ("label", "ilsvrc_id", "wnid", "words", "num_train", "num_validation", "num_test")
     header = ["label", "ILSVRC2010_ID", "WNID", "words", "train", "validation", "test"]
     lines += _table(header, [[entry[key] for key in keys] for entry in content["classes"]], MAX_CLASSES)
-    for status, title in (("repaired", "Repaired"), ("quarantined", "Quarantined")):
-        files = [(row.split, row.filename, row.wnid, row.reason) for row in rows if row.status == status]
+    for status, title in ((REPAIRED, "Repaired"), (QUARANTINED, "Quarantined")):
+        found = [row for of_split in rows for row in of_split.of_status(status)]
+        files = [(row.split, row.filename, row.wnid, row.reason) for row in found]
         lines += [f"## {title}: {len(files):,}", ""]
         if files:
             lines += _table(["split", "file", "WNID", "reason"], files, MAX_FILES)

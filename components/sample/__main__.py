@@ -1,7 +1,11 @@
 """`python -m components.sample`: the component alone, with plain flags."""
 
-from components.sample.contract import Sample
-from components.shared.contract import run
-
 if __name__ == "__main__":
+    from components.shared import interrupts
+
+    interrupts.hear("sample")  # before the imports that take time
+
+    from components.sample.contract import Sample
+    from components.shared.contract import run
+
     run(Sample, "components.sample.job:run")

@@ -16,13 +16,9 @@ from components.sample.contract import Sample
 from components.sample.patterns import PATTERNS, draw
 from components.shared import runlog, storage
 from components.shared.errors import StorageError
+from components.shared.release import DEVKIT_TAR, FILES, PATCH_TAR, TEST_TAR, TEST_TRUTH, TRAIN_TAR, VALIDATION_TAR
 
 MARKER = "sample.json"
-TRAIN_TAR, VAL_TAR, TEST_TAR = (f"ILSVRC2010_images_{split}.tar" for split in ("train", "val", "test"))
-PATCH_TAR = "patch_images.tar"
-DEVKIT_TAR = "ILSVRC2010_devkit-1.0.tar.gz"
-TEST_TRUTH = "ILSVRC2010_test_ground_truth.txt"
-FILES = (TRAIN_TAR, VAL_TAR, TEST_TAR, PATCH_TAR, DEVKIT_TAR, TEST_TRUTH)
 JPEG_QUALITY = 90
 STREAMS = {"plan": 0, "train": 1, "val": 2, "test": 3}  # independent random streams of one seed
 README = """A generated sample in the layout of the ILSVRC-2010 development kit.
@@ -246,7 +242,7 @@ def run(config: Sample) -> dict[str, dict[str, float | str]]:
     progress = runlog.Progress(log, sum(plan.num_train) + len(plan.truth["val"]) + len(plan.truth["test"]), "images")
     contents = {
         TRAIN_TAR: lambda file: _write_tar(file, _train_members(plan, progress)),
-        VAL_TAR: lambda file: _write_tar(file, _flat_members(plan, "val", progress)),
+        VALIDATION_TAR: lambda file: _write_tar(file, _flat_members(plan, "val", progress)),
         TEST_TAR: lambda file: _write_tar(file, _flat_members(plan, "test", progress)),
         PATCH_TAR: lambda file: _write_tar(file, _patch_members(plan)),
         DEVKIT_TAR: lambda file: file.write(_devkit(plan)),

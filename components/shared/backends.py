@@ -4,6 +4,7 @@ Only `storage` and the modules behind it (`s3`, `gcs`, `staging`) import this on
 """
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import os
@@ -21,6 +22,8 @@ from components.shared.errors import StorageError, UsageError
 
 CHUNK_BYTES = 1 << 20
 SCHEMES = ("file", "gs", "s3")
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
+AT_FDCWD, RENAME_NOREPLACE = -100, 1  # of Linux, for renameat2
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,33 @@ def make_parent(path: Path) -> None:
         raise explain(error, str(path.parent)) from error
 
 
+def _claim(aside: Path, target: Path) -> None:
+    """Give a file a name that is not taken: the name is never half there, and never taken from another file.
+
+    Raises:
+        FileExistsError: the name is taken.
+        StorageError: the file system has no way to do that.
+    """
+    try:
+        os.link(aside, target)
+        return
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        reason = error.strerror
+    # exFAT, FAT and many network and FUSE mounts have no hard links; most can rename without replacing (Linux only).
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename and rename(AT_FDCWD, os.fsencode(aside), AT_FDCWD, os.fsencode(target), RENAME_NOREPLACE) == 0:
+        return
+    number = ctypes.get_errno() if rename else errno.ENOSYS
+    if number not in (errno.EINVAL, *NO_LINKS):
+        raise OSError(number, os.strerror(number), str(target))
+    raise StorageError(
+        f"{target}: its file system has neither hard links ({reason}) nor a rename that keeps what is there "
+        f"({os.strerror(number)}), and nothing may be overwritten. Choose a root on another file system"
+    )
+
+
 class Local:
     """Files of this machine."""
 
@@ -168,18 +198,17 @@ class Local:
     def create(self, uri: str, source: Path) -> bool:
         target = local_path(uri)
         make_parent(target)
-        # A hard link is the create-only rename: it fails when the name is taken, and is never half there.
         aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         try:
             try:
                 os.link(source, aside)
             except OSError as error:
-                if error.errno != errno.EXDEV:  # two mounts may be of one disk, so only the link itself can tell
+                if error.errno not in (errno.EXDEV, *NO_LINKS):  # only the link itself tells whether it can be made
                     raise
                 shutil.copyfile(source, aside)
             with aside.open("rb") as file:
                 os.fsync(file.fileno())
-            os.link(aside, target)
+            _claim(aside, target)
         except FileExistsError:
             return False
         finally:

@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import importlib
 import os
-import signal
 import sys
 import traceback
 import typing
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
-from components.shared import errors, executor, runlog, storage, task_record
+from components.shared import errors, executor, interrupts, runlog, storage, task_record
 from components.shared.field import JSON_TYPES, Field, Role
 
 
@@ -160,10 +159,6 @@ def parse(contract: type[Contract], argv: list[str]) -> tuple[Any, dict[str, Any
     return contract(**values), executor_input
 
 
-def _interrupt(number: int, _frame: Any) -> None:
-    raise errors.Interrupted(f"stopped by {signal.Signals(number).name}. The same command resumes the work")
-
-
 def _check_gpus(config: Any) -> None:
     """Refuse GPUs that cannot be there before the imports that take longer than the answer.
 
@@ -178,6 +173,21 @@ def _check_gpus(config: Any) -> None:
         )
 
 
+def _report(error: Exception, log: runlog.RunLog) -> int:
+    """Log the error that ended a component and return its exit code."""
+    if isinstance(error, OSError):
+        error = storage.explain(error)
+    if (message := interrupts.received()) and not isinstance(error, errors.Interrupted):
+        log.error(message, consequence=f"{type(error).__name__}: {error}")
+        return errors.Interrupted.exit_code
+    if isinstance(error, errors.AlexNetError):
+        log.error(str(error))
+        return error.exit_code
+    # The top of the process: a bug is reported as one, with its traceback.
+    log.error(f"bug: {type(error).__name__}: {error}", traceback="".join(traceback.format_exception(error)))
+    return errors.BUG
+
+
 def run(contract: type[Contract], target: str) -> NoReturn:
     """Run a component from the command line and exit with its code.
 
@@ -188,10 +198,9 @@ def run(contract: type[Contract], target: str) -> NoReturn:
     """
     log = runlog.RunLog(contract.NAME)
     try:
+        interrupts.begin(contract.NAME)
         config, executor_input = parse(contract, sys.argv[1:])
         _check_gpus(config)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _interrupt)
         for f in fields(contract):
             if f.role == "output":
                 storage.make_parent(Path(getattr(config, f.name)))
@@ -200,17 +209,11 @@ def run(contract: type[Contract], target: str) -> NoReturn:
         module, function = target.split(":")
         metadata = getattr(importlib.import_module(module), function)(config)
         executor.write_output(executor_input, metadata)
+        interrupts.end()
         code = errors.OK
-    except errors.AlexNetError as error:
-        log.error(str(error))
-        code = error.exit_code
-    except OSError as error:
-        failure = storage.explain(error)
-        log.error(str(failure))
-        code = failure.exit_code
-    except Exception as error:  # the top of the process: a bug is reported as one, with its traceback
-        log.error(f"bug: {type(error).__name__}: {error}", traceback=traceback.format_exc())
-        code = errors.BUG
+    except Exception as error:
+        interrupts.end()
+        code = _report(error, log)
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)

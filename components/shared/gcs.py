@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from components.shared import retry
-from components.shared.backends import Entry, Sink, split_uri
+from components.shared.backends import CHUNK_BYTES, Entry, Sink, split_uri
 from components.shared.retry import Damaged, Failure
 
+MAX_CONNECTIONS = 32
 CREDENTIALS = (
     "The credentials are missing, expired or not allowed there: run `gcloud auth application-default login`, or renew "
     "GOOGLE_APPLICATION_CREDENTIALS or the pod's service account, then run again"
@@ -26,10 +27,12 @@ class Gcs:
     def __init__(self, uri: str) -> None:
         import google.auth.exceptions
         import requests
+        import requests.adapters
         import urllib3
         from google.api_core import exceptions
         from google.auth.credentials import AnonymousCredentials
         from google.cloud import storage
+        from google.cloud.storage._media.requests import _request_helpers
         from google.cloud.storage.exceptions import DataCorruption
 
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # retries are told by `retry`
@@ -52,6 +55,10 @@ class Gcs:
         make: Callable[..., Any] = storage.Client
         is_emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
         self._client = self._call("log in", uri, lambda: make(**emulated) if is_emulated else make())
+        for scheme in ("https://", "http://"):  # the library keeps 10 connections and makes every other one anew
+            self._client._http.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))
+        # It reads by 8 kB, in Python: 5.6 s of the processor a gigabyte; by 1 MB 1.3 s.
+        _request_helpers._SINGLE_GET_CHUNK_SIZE = CHUNK_BYTES
 
     def _judge(self, error: Exception) -> Failure | None:
         reason = f"{type(error).__name__}: {error}"

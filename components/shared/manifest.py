@@ -172,9 +172,18 @@ class Manifest:
 
 
 def publish(data: bytes, base_uri: str, name: str) -> FileEntry:
-    """Publish one of an artifact's files and describe it; errors as `storage.publish_bytes`."""
-    storage.publish_bytes(data, storage.join(base_uri, name))
-    return FileEntry(num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    """Publish one of an artifact's files and describe it; errors as `storage.create`."""
+    return publish_pieces([data], base_uri, name)
+
+
+def publish_pieces(pieces: Iterable[bytes], base_uri: str, name: str) -> FileEntry:
+    """Publish a file that is never whole in memory and describe it; errors as `storage.create`."""
+    digest, num_bytes = hashlib.sha256(), 0
+    with storage.create(storage.join(base_uri, name)) as file:
+        for piece in pieces:
+            digest.update(piece)
+            num_bytes += file.write(piece)
+    return FileEntry(num_bytes=num_bytes, sha256=digest.hexdigest())
 
 
 def file_entry(path: Path) -> FileEntry:

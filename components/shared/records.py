@@ -27,6 +27,23 @@ FEATURES: dict[str, type] = {
 }
 
 
+# The index of a split: where the JPEG of each record lies, an array in NPY format, by shard and record.
+INDEX_COLUMNS = [
+    ("offset", "<i8"),  # of the JPEG in its shard, bytes
+    ("num_bytes", "<i4"),
+    ("crc32c", "<u4"),
+    ("label", "<i4"),
+]
+LENGTH_BYTES = 12  # before a record in its file: its length and the checksum of that
+FRAME_BYTES = LENGTH_BYTES + 4  # and behind it the checksum of the record
+SIGNATURE_BYTES = 64  # a JPEG starts with bytes that no text holds, so these find it in its record
+
+
+def index_name(split: str) -> str:
+    """Name the file of a dataset that holds the index of a split."""
+    return f"{split}-records.npy"
+
+
 def shard_name(split: str, index: int, num_shards: int) -> str:
     """Name a shard as the field does: `train-00000-of-00008.tfrecord`."""
     return f"{split}-{index:05d}-of-{num_shards:05d}.tfrecord"
@@ -102,6 +119,18 @@ def decode_example(data: bytes) -> Features:
             f"record: features {missing} are missing or of another type. Was it written by components.ingest?"
         )
     return result
+
+
+def locate(jpeg: bytes, record: bytes, record_at: int) -> tuple[int, int, int]:
+    """Return offset in bytes, number of bytes and crc32c of a JPEG, as the index of its split has them.
+
+    Args:
+        jpeg: the JPEG.
+        record: the encoded Example that holds it.
+        record_at: where the frame of the record begins in its file.
+    """
+    start = record_at + LENGTH_BYTES + record.index(jpeg[:SIGNATURE_BYTES])
+    return start, len(jpeg), google_crc32c.value(jpeg)
 
 
 def _masked_crc(data: bytes) -> int:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal, TextIO
 
+from components.shared import interrupts
+
 
 def format_seconds(seconds: float) -> str:
     """Format a duration as `m:ss` or `h:mm:ss`."""
@@ -75,6 +77,7 @@ def hold_stderr() -> Iterator[None]:
     """
     sys.stderr.flush()
     stderr = os.dup(2)
+    interrupts.write_last_line_to(stderr)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
@@ -86,6 +89,7 @@ def hold_stderr() -> Iterator[None]:
         finally:
             sys.stderr.flush()
             os.dup2(stderr, 2)
+            interrupts.write_last_line_to(2)
             os.close(stderr)
 
 

@@ -5,7 +5,6 @@ written once, whole, and never overwritten; publishing the same bytes again is a
 """
 
 import contextlib
-import hashlib
 import io
 import os
 import secrets
@@ -182,19 +181,6 @@ def write_text(path: Path, text: str) -> None:
         raise explain(error, str(path)) from error
     finally:
         aside.unlink(missing_ok=True)
-
-
-def fingerprint(uri: str) -> str:
-    """Identify the content of a folder by the names, sizes and versions of its files, without reading them.
-
-    Raises:
-        StorageError: there is no file under the URI.
-    """
-    entries = list_files(uri)
-    if not entries:
-        raise StorageError(f"{uri}: no files there. Check the path for spelling")
-    text = "\n".join(f"{e.name} {e.num_bytes} {e.version}" for e in entries)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_writable(uri: str) -> None:

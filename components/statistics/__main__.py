@@ -1,7 +1,11 @@
 """`python -m components.statistics`: the component alone, with plain flags."""
 
-from components.shared.contract import run
-from components.statistics.contract import Statistics
-
 if __name__ == "__main__":
+    from components.shared import interrupts
+
+    interrupts.hear("statistics")  # before the imports that take time
+
+    from components.shared.contract import run
+    from components.statistics.contract import Statistics
+
     run(Statistics, "components.statistics.job:run")

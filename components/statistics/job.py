@@ -1,5 +1,6 @@
-"""The flow of statistics: one Beam pass over the training shards, then the small arrays, the manifest and a summary."""
+"""The flow of statistics: sums of the training shards by any engine, TF Transform's graph, the arrays and a summary."""
 
+import functools
 import io
 import secrets
 import tempfile
@@ -7,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from components.shared import manifest, storage
+from components.shared import beam, engines, manifest, storage
 from components.shared.errors import DataError
 from components.shared.manifest import FileEntry, Manifest, SplitEntry
-from components.shared.runlog import RunLog, hold_stderr
+from components.shared.runlog import Progress, RunLog, hold_stderr
+from components.statistics import sums
 from components.statistics.color_pca import color_pca, summarize
 from components.statistics.contract import Statistics
 
@@ -25,6 +27,7 @@ def run(config: Statistics) -> dict[str, dict[str, float | str]]:
         DataError: the dataset has no training images, or a shard is damaged or holds another kind of image.
         StorageError: a shard cannot be read, or the root cannot be written.
         UsageError: Beam does not know the runner or its options.
+        Interrupted: by a signal; the sums of finished groups of shards are kept.
     """
     log = RunLog("statistics")
     storage.check_writable(config.root_uri)
@@ -59,33 +62,39 @@ def run(config: Statistics) -> dict[str, dict[str, float | str]]:
 
 
 def compute(config: Statistics, dataset: Manifest, folder: str, finished: str, log: RunLog) -> None:
-    """Run the pass, write arrays and transform graph under `folder`, and last their manifest at `finished`.
+    """Sum, analyze, write arrays and transform graph under `folder`, and last their manifest at `finished`.
 
     Raises:
         DataError: a shard is damaged, holds another kind of image or another number of them.
     """
+    engine = engines.check(config.runner, config.runner_options)
+    train: SplitEntry = dataset.content["splits"]["train"]
+    groups = sums.groups(dataset, [shard["name"] for shard in train["shards"]])
+    log.info("summing images", num_images=train["num_examples"], num_groups=len(groups), runner=engine.runner)
+    work = functools.partial(sums.sum_group, base_uri=dataset.base_uri, folder=folder)
+    progress = Progress(log, train["num_examples"], "images")
+    beam.run(engine, "sum images", groups, work, progress, log, packages=("numpy", "simplejpeg"))
+
     with hold_stderr():
         from components.statistics import preprocessing  # ten seconds, which a run that finds its work done saves
-    train: SplitEntry = dataset.content["splits"]["train"]
-    shards = [shard["name"] for shard in train["shards"]]
-    log.info("computing statistics", num_images=train["num_examples"], num_shards=len(shards), runner=config.runner)
     with tempfile.TemporaryDirectory() as scratch:
-        options = preprocessing.beam_options(config.runner, config.runner_options)
-        sums = preprocessing.analyze(dataset, shards, options, Path(scratch), log)
-        num_images = int(sums.num_images)
+        total = preprocessing.analyze(folder, len(groups), Path(scratch))
+        num_images = int(total.num_images)
         if num_images != train["num_examples"]:
             raise DataError(
                 f"{dataset.base_uri}: the train shards hold {num_images} images, but the manifest says "
                 f"{train['num_examples']}. Run ingest again"
             )
         files = {
-            "mean_image.npy": publish_array((sums.pixel_sums / num_images).astype(np.float32), folder, "mean_image"),
-            "pixel_sums.npy": publish_array(sums.pixel_sums, folder, "pixel_sums"),
-            "product_sums.npy": publish_array(sums.product_sums, folder, "product_sums"),
+            "mean_image.npy": publish_array((total.pixel_sums / num_images).astype(np.float32), folder, "mean_image"),
+            "pixel_sums.npy": publish_array(total.pixel_sums, folder, "pixel_sums"),
+            "product_sums.npy": publish_array(total.product_sums, folder, "product_sums"),
         }
         info = {"transform_fn": publish_graph(Path(scratch), folder)}
-    content = {"dataset_digest": dataset.digest, **color_pca(sums)}
+    content = {"dataset_digest": dataset.digest, **color_pca(total)}
     manifest.save(Manifest("statistics", folder, files, content, info), finished)
+    for group in range(len(groups)):
+        storage.delete(sums.partial_uri(folder, group))
 
 
 def publish_array(array: np.ndarray, folder: str, name: str) -> FileEntry:

@@ -1,8 +1,7 @@
-"""One split of a dataset on local disk: verified and indexed once, then read by position, in runs of neighbours."""
+"""One split of a dataset on local disk: verified once, then read by position, in runs of neighbours."""
 
 import itertools
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import google_crc32c
@@ -13,8 +12,6 @@ from components.shared.errors import DataError
 from components.shared.manifest import Manifest, ShardEntry
 
 IMAGE_SHAPE = (records.IMAGE_SIZE, records.IMAGE_SIZE, 3, 8)
-# A JPEG starts with bytes that no text holds, so these find it in its record.
-SIGNATURE_BYTES = 64
 
 
 def jpeg_shape(data: bytes) -> tuple[int, int, int, int]:
@@ -29,40 +26,38 @@ def jpeg_shape(data: bytes) -> tuple[int, int, int, int]:
     return 0, 0, 0, 0
 
 
-def index_shard(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the JPEGs of a shard, and check that every record is an example as training needs it.
-
-    Args:
-        path: a TFRecord file.
-        num_classes: labels are below it.
+def read_index(dataset: Manifest, split: str) -> np.ndarray:
+    """Read where the JPEGs of a split lie, as ingest wrote it.
 
     Returns:
-        int64 [records, 3], offset in bytes, length in bytes and crc32c of each JPEG; and int32 [records], the labels.
+        [records], an array of `records.INDEX_COLUMNS`.
 
     Raises:
-        DataError: a record is damaged, or its label or image is not as promised; names shard, record and image.
+        DataError: it is damaged, or does not fit the manifest.
     """
-    spans, labels, at = [], [], 0
-    for number, record in enumerate(records.read_records(path)):
-        where = f"{path}, record {number}"
+    name, num_classes = records.index_name(split), len(dataset.content["classes"])
+    with storage.open_read(str(dataset.stage(name))) as file:
         try:
-            features = records.decode_example(record)
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from error
-        jpeg, label = features["image/encoded"], features["image/class/label"]
-        where += f" ({features['image/filename'].decode(errors='replace')})"
-        if not 0 <= label < num_classes:
-            raise DataError(f"{where}: expected a label below {num_classes}, got {label}. Run ingest again")
-        if (shape := jpeg_shape(jpeg)) != IMAGE_SHAPE:
-            raise DataError(
-                f"{where}: expected a JPEG of 256x256 pixels, 3 channels and 8 bits, "
-                f"got {shape[0]}x{shape[1]}, {shape[2]} and {shape[3]}. Run ingest again"
-            )
-        start = record.index(jpeg[:SIGNATURE_BYTES])
-        spans.append((at + 12 + start, len(jpeg), google_crc32c.value(jpeg)))
-        labels.append(label)
-        at += 16 + len(record)
-    return np.array(spans, np.int64).reshape(-1, 3), np.array(labels, np.int32)
+            index = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise DataError(f"{dataset.uri(name)}: not an array ({error}). Run ingest again") from error
+    if index.dtype != np.dtype(records.INDEX_COLUMNS) or index.ndim != 1:
+        raise DataError(f"{dataset.uri(name)}: expected {records.INDEX_COLUMNS}, got {index.dtype}. Run ingest again")
+    shards: list[ShardEntry] = dataset.content["splits"][split]["shards"]
+    expected = sum(shard["num_examples"] for shard in shards)
+    if len(index) != expected:
+        raise DataError(f"{dataset.uri(name)}: expected {expected:,} records, got {len(index):,}. Run ingest again")
+    sizes = [dataset.files[shard["name"]]["num_bytes"] for shard in shards]
+    ends = np.repeat(sizes, [shard["num_examples"] for shard in shards])
+    bad = (index["offset"] < 0) | (index["num_bytes"] <= 0) | (index["offset"] + index["num_bytes"] > ends)
+    bad |= (index["label"] < 0) | (index["label"] >= num_classes)
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise DataError(
+            f"{dataset.uri(name)}, row {first}: expected a label below {num_classes} and bytes inside the shard of "
+            f"{ends[first]:,}, got {index[first]}. Run ingest again"
+        )
+    return index
 
 
 class Split:
@@ -86,21 +81,9 @@ class Split:
         self.reading: dict[int, Path] = {}  # by thread: the shard that it is waiting for
         staged = runlog.Progress(log, len(shards), f"{split} shards")
         self.paths = dataset.stage_all((shard["name"] for shard in shards), staged.update)
-        spans, labels = [np.empty((0, 3), np.int64)], [np.empty(0, np.int32)]
-        indexed = runlog.Progress(log, len(shards), f"{split} indexes")
-        with ThreadPoolExecutor() as pool:
-            found = pool.map(lambda path: index_shard(path, self.num_classes), self.paths)
-            for shard, path, (of_images, of_classes) in zip(shards, self.paths, found, strict=True):
-                if len(of_images) != shard["num_examples"]:
-                    raise DataError(
-                        f"{path}: expected {shard['num_examples']} records, got {len(of_images)}. "
-                        "The manifest and its shards do not belong together; run ingest again"
-                    )
-                spans.append(of_images)
-                labels.append(of_classes)
-                indexed.update(len(labels) - 1)
-        self._starts = np.cumsum([len(part) for part in spans])  # of each shard, and the end of the last
-        self._spans, self.labels = np.concatenate(spans), np.concatenate(labels)
+        self._starts = np.cumsum([0, *(shard["num_examples"] for shard in shards)])  # of each shard, and the last end
+        self._index = read_index(dataset, split)
+        self.labels = self._index["label"].copy()
         if not len(self):
             raise DataError(f"the {split} split of the dataset has no examples. Choose a subset that has some")
 
@@ -119,24 +102,29 @@ class Split:
             indices: int64 [N], at least one.
 
         Raises:
-            DataError: a shard changed since it was indexed; names shard and record.
+            DataError: a shard changed since it was written, or holds another kind of image; names shard and record.
             StorageError: a shard cannot be read.
         """
-        shards, spans = np.searchsorted(self._starts, indices, side="right") - 1, self._spans[indices]
+        shards, index = np.searchsorted(self._starts, indices, side="right") - 1, self._index[indices]
         breaks = np.flatnonzero((np.diff(indices) != 1) | (np.diff(shards) != 0)) + 1
         jpegs, thread = [], threading.get_ident()
         for first, last in itertools.pairwise([0, *breaks.tolist(), len(indices)]):
-            run, path = spans[first:last].tolist(), self.paths[shards[first]]
+            run, path = index[first:last].tolist(), self.paths[shards[first]]
             begin, end = run[0][0], run[-1][0] + run[-1][1]
             self.reading[thread] = path
             data = storage.read_range(str(path), begin, end - begin)
             del self.reading[thread]
-            for place, (offset, length, crc) in enumerate(run, first):
+            for place, (offset, length, crc, _) in enumerate(run, first):
                 jpeg = data[offset - begin : offset - begin + length]
                 if google_crc32c.value(jpeg) != crc:
                     raise DataError(
-                        f"{self.where(int(indices[place]))}: not the bytes that were there when this run began. "
+                        f"{self.where(int(indices[place]))}: not the bytes that ingest wrote. "
                         "The shard changed; run ingest again"
+                    )
+                if (shape := jpeg_shape(jpeg)) != IMAGE_SHAPE:
+                    raise DataError(
+                        f"{self.where(int(indices[place]))}: expected a JPEG of 256x256 pixels, 3 channels and 8 bits, "
+                        f"got {shape[0]}x{shape[1]}, {shape[2]} and {shape[3]}. Run ingest again"
                     )
                 jpegs.append(jpeg)
         return jpegs

@@ -1,32 +1,23 @@
 """Other engines than the default one: the same job, the same digest."""
 
 import contextlib
+import functools
 import shutil
 import socket
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import apache_beam
 import pytest
 from apache_beam.options.pipeline_options import GoogleCloudOptions, WorkerOptions
+from dask_cluster import PROJECT_DIR, ingest, statistics
 
-from components.ingest import archives, shards
-from components.shared import manifest
+from components.ingest import shards
+from components.shared import beam, engines, records
 from components.shared.errors import UsageError
 
-PROJECT_DIR = Path(__file__).parents[2]
 ENGINES_DIR = PROJECT_DIR / "build" / "engines"  # what is fetched once
 FLINK_VERSION = "1.19"
-
-
-def _ingest(release, folder, *flags):
-    command = [sys.executable, "-m", "components.ingest", f"--release-uri={release}", f"--root-uri={folder}/root"]
-    command += [f"--dataset={folder}/dataset.json", f"--summary={folder}/ingest.md", *flags]
-    done = subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return manifest.load(f"{folder}/dataset.json", "dataset")
 
 
 def _bytes(dataset):
@@ -35,7 +26,7 @@ def _bytes(dataset):
 
 @pytest.fixture(scope="module")
 def in_process(sample_release, tmp_path_factory):
-    return _ingest(sample_release, tmp_path_factory.mktemp("in-process"))
+    return ingest(sample_release, tmp_path_factory.mktemp("in-process"))
 
 
 def _check_same(found, in_process):
@@ -47,15 +38,7 @@ def _check_same(found, in_process):
 @pytest.mark.slow
 def test_worker_processes(in_process, sample_release, tmp_path):
     options = "--direct_running_mode=multi_processing --direct_num_workers=2"
-    _check_same(_ingest(sample_release, tmp_path, f"--runner-options={options}"), in_process)
-
-
-def _statistics(dataset_path, folder, *flags):
-    command = [sys.executable, "-m", "components.statistics", f"--dataset={dataset_path}", f"--root-uri={folder}/root"]
-    command += [f"--statistics={folder}/statistics.json", f"--summary={folder}/statistics.md", *flags]
-    done = subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return manifest.load(f"{folder}/statistics.json", "statistics")
+    _check_same(ingest(sample_release, tmp_path, f"--runner-options={options}"), in_process)
 
 
 def _fetch(command, result):
@@ -65,7 +48,7 @@ def _fetch(command, result):
     if shutil.which(command[0]) is None:
         pytest.skip(f"no {command[0]} here to fetch the engine with")
     ENGINES_DIR.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, cwd=ENGINES_DIR)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3000, cwd=ENGINES_DIR)
     if done.returncode or not result.exists():
         pytest.skip(f"{command[0]} could not fetch {result.name}: the registry does not have it or is not reached")
     return result
@@ -81,7 +64,7 @@ def _free_port():
 def _server(command, port):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
                 break
@@ -94,6 +77,7 @@ def _server(command, port):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a loaded machine builds Go for long
 def test_portable_job_server(in_process, sample_release, tmp_path):
     """Beam's Prism, an engine in Go behind the job API that Flink's and Spark's servers speak too."""
     module = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{apache_beam.__version__}"
@@ -102,12 +86,13 @@ def test_portable_job_server(in_process, sample_release, tmp_path):
     with _server([prism, f"-job_port={port}", "-serve_http=false"], port):
         options = f"--job_endpoint=localhost:{port} --environment_type=LOOPBACK"
         flags = "--runner=PortableRunner", f"--runner-options={options}"
-        _check_same(_ingest(sample_release, tmp_path, *flags), in_process)
-        sums = _statistics(tmp_path / "dataset.json", tmp_path, *flags)
-    assert sums.digest == _statistics(tmp_path / "dataset.json", tmp_path / "in-process").digest
+        _check_same(ingest(sample_release, tmp_path, *flags), in_process)
+        sums = statistics(tmp_path / "dataset.json", tmp_path, *flags)
+    assert sums.digest == statistics(tmp_path / "dataset.json", tmp_path / "in-process").digest
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_flink(in_process, sample_release, tmp_path):
     if shutil.which("java") is None:
         pytest.skip("no java here")
@@ -117,7 +102,7 @@ def test_flink(in_process, sample_release, tmp_path):
         [*command, f"-Dartifact=org.apache.beam:{artifact}:{version}"], ENGINES_DIR / f"{artifact}-{version}.jar"
     )
     options = f"--flink_version={FLINK_VERSION} --flink_job_server_jar={jar} --flink_master=[local] --parallelism=2"
-    found = _ingest(
+    found = ingest(
         sample_release, tmp_path, "--runner=FlinkRunner", f"--runner-options={options} --environment_type=LOOPBACK"
     )
     _check_same(found, in_process)
@@ -128,17 +113,19 @@ DATAFLOW = ["--project=a-project", "--region=europe-west4", "--temp_location=gs:
 
 def test_dataflow_options_compile():
     """Nothing is submitted, and `--dry_run` keeps the checks off the network."""
-    images = tuple(archives.Image(f"n1_{k}.JPEG", 1, archives.TRAIN_TAR, 512 * k, 100) for k in range(3))
-    tasks = [shards.Task("train-00000-of-00001.tfrecord", images)]
+    names = [records.shard_name("train", k, 1432) for k in range(1432)]  # of the full release
     settings = shards.Settings("gs://bucket/release", "gs://bucket/root", 95, {1: "n1"}, {1: 0})
     more = ["--max_num_workers=20", "--machine_type=n2-highcpu-4", "--sdk_container_image=a-registry/ingest@sha256:0"]
-    pipeline = shards.build_pipeline(tasks, settings, "DataflowRunner", [*DATAFLOW, *more])
+    work = functools.partial(shards.write_shard, settings=settings)
+    engine = engines.check("DataflowRunner", " ".join([*DATAFLOW, *more]))
+    pipeline = beam.build(engine.runner, engine.options, shards.STEP, names, work)
     proto = pipeline.to_runner_api()
+    assert proto.ByteSize() < 500_000, "the service takes graphs of at most 10 MB"
     shutil.rmtree(pipeline.local_tempdir)  # a pipeline that runs does this itself
     names = {transform.unique_name for transform in proto.components.transforms.values()}
-    assert {"shard tasks", "spread", "write shards"} <= names
+    assert {"write shards: elements", "write shards: spread", "write shards"} <= names
     assert pipeline.options.view_as(GoogleCloudOptions).region == "europe-west4"
     assert pipeline.options.view_as(WorkerOptions).sdk_container_image == "a-registry/ingest@sha256:0"
     assert pipeline.options.view_as(WorkerOptions).max_num_workers == 20
-    with pytest.raises(UsageError, match=r"--runner DataflowRunner: [\s\S]*option: project"):
-        shards.build_pipeline(tasks, settings, "DataflowRunner", DATAFLOW[1:])
+    with pytest.raises(UsageError, match=r"--runner DataflowRunner: .*option: project"):
+        engines.check("DataflowRunner", " ".join(DATAFLOW[1:]))

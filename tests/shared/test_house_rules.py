@@ -10,7 +10,19 @@ import pytest
 PROJECT_DIR = Path(__file__).parents[2]
 SOURCES = sorted(p for room in ("components", "pipeline") for p in (PROJECT_DIR / room).rglob("*.py"))
 ROOMS = sorted(p.name for p in (PROJECT_DIR / "components").iterdir() if (p / "__main__.py").is_file())
-HEAVY = {"tensorflow", "tensorflow_transform", "keras", "apache_beam", "numpy", "scipy", "cv2", "PIL", "matplotlib"}
+HEAVY = {
+    "tensorflow",
+    "tensorflow_transform",
+    "keras",
+    "apache_beam",
+    "dask",
+    "distributed",
+    "numpy",
+    "scipy",
+    "cv2",
+    "PIL",
+    "matplotlib",
+}
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FLOW_LINES = 300, 50, 80
 FLOWS = {"run", "main", "alexnet", "train"}  # read from top to bottom: components, commands, the graph, the training

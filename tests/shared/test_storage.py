@@ -148,7 +148,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     missing = f"{tmp_path}/missing"
     assert not storage.exists(missing)
     assert storage.list_files(missing) == []
-    for call in (storage.read_bytes, storage.sha256, storage.fingerprint):
+    for call in (storage.read_bytes, storage.sha256):
         with pytest.raises(StorageError, match=missing):
             call(missing)
     with pytest.raises(StorageError, match="Its manifest promises it"):
@@ -161,24 +161,6 @@ def test_unknown_schemes(tmp_path: Path) -> None:
             call("ftp://host/name")
     with pytest.raises(UsageError, match="expected a local path"):
         storage.local_path("gs://bucket/name")
-
-
-def test_fingerprint_changes_with_the_content_only(tmp_path: Path) -> None:
-    folder = str(tmp_path / "release")
-    storage.publish_bytes(b"one", f"{folder}/a.tar")
-    storage.publish_bytes(b"two", f"{folder}/sub/b.tar")
-    first = storage.fingerprint(folder)
-    assert storage.fingerprint(f"file://{folder}/") == first
-    storage.write_text(Path(folder) / ".hidden", "not part of it")
-    assert storage.fingerprint(folder) == first
-    seen = {first}
-    storage.publish_bytes(b"three", f"{folder}/c.tar")
-    seen.add(storage.fingerprint(folder))
-    (Path(folder) / "a.tar").rename(Path(folder) / "d.tar")
-    seen.add(storage.fingerprint(folder))
-    storage.write_text(Path(folder) / "d.tar", "onE")  # same size
-    seen.add(storage.fingerprint(folder))
-    assert len(seen) == 4
 
 
 def test_stage_detects_changed_size_and_bytes(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import tensorflow_transform as tft
 
 from components.shared import manifest, records
 from components.shared.errors import DataError, StorageError, UsageError
-from components.statistics import job
+from components.statistics import job, sums
 from components.statistics.contract import Statistics
 
 NUM_IMAGES = 21
@@ -71,6 +71,11 @@ def leftovers(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+def results(folder: Path) -> list[Path]:
+    """What is not the sums of a group of shards, which the next run takes up."""
+    return [path for path in leftovers(folder) if not path.name.startswith("partial-")]
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("data") / "three", JPEGS, 3)
@@ -97,6 +102,7 @@ def test_equals_a_plain_pass(finished: tuple) -> None:
     assert metadata["statistics"]["digest"] == found.digest
     assert all(np.isfinite(v) for v in metadata["statistics"].values() if not isinstance(v, str))
     assert Path(chosen.summary).read_text().startswith("# Statistics")
+    assert leftovers(Path(chosen.root_uri)) == results(Path(chosen.root_uri))
 
 
 def test_transform_graph_subtracts_the_mean(finished: tuple) -> None:
@@ -138,15 +144,25 @@ def test_a_second_run_reuses_and_damage_is_found(dataset: Path, tmp_path: Path) 
     assert not (tmp_path / "third.json").exists()
 
 
-def test_another_size_names_shard_and_record(tmp_path: Path) -> None:
-    small = simplejpeg.encode_jpeg(image(0)[:128].copy())
-    chosen = config(write_dataset(tmp_path / "data", [*JPEGS[:4], small, *JPEGS[5:]], 3), tmp_path)
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (simplejpeg.encode_jpeg(image(0)[:128].copy()), "expected an image of (256, 256, 3), got (128, 256, 3)"),
+        (
+            simplejpeg.encode_jpeg(image(0)[..., :1].copy(), colorspace="GRAY", colorsubsampling="Gray"),
+            "expected a JPEG in YCbCr, got one in Gray",
+        ),
+    ],
+    ids=["size", "greyscale"],
+)
+def test_another_kind_of_image_names_shard_record_and_key(tmp_path: Path, odd: bytes, message: str) -> None:
+    chosen = config(write_dataset(tmp_path / "data", [*JPEGS[:4], odd, *JPEGS[5:]], 3), tmp_path)
     with pytest.raises(DataError) as error:
         job.run(chosen)
-    message = str(error.value)  # image 4 is the second of shard 1
-    assert "train-00001-of-00003.tfrecord, record 1: expected an image of (256, 256, 3), got (128, 256, 3)" in message
-    assert "\n" not in message
-    assert leftovers(tmp_path / "root") == []
+    # image 4 is the second of shard 1
+    assert f"train-00001-of-00003.tfrecord, record 1, n01440764_1.JPEG: {message}" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert results(tmp_path / "root") == []
 
 
 def test_changed_missing_and_short_shards(tmp_path: Path) -> None:
@@ -166,7 +182,7 @@ def test_changed_missing_and_short_shards(tmp_path: Path) -> None:
     manifest.save(entry, str(tmp_path / "claims-more.json"))
     with pytest.raises(DataError, match=f"hold {NUM_IMAGES} images, but the manifest says {NUM_IMAGES + 1}"):
         job.run(config(tmp_path / "claims-more.json", tmp_path))
-    assert leftovers(tmp_path / "root") == []
+    assert results(tmp_path / "root") == []
 
 
 def test_empty_train_split_and_unknown_runner(dataset: Path, tmp_path: Path) -> None:
@@ -176,6 +192,21 @@ def test_empty_train_split_and_unknown_runner(dataset: Path, tmp_path: Path) -> 
         job.run(config(dataset, tmp_path, runner="NoSuchRunner"))
     with pytest.raises(UsageError, match="--runner-options"):
         job.run(config(dataset, tmp_path, runner_options="--direct_num_workers=many"))
+
+
+def test_finished_sums_of_shards_are_taken_up(dataset: Path, finished: tuple, tmp_path: Path) -> None:
+    chosen = config(dataset, tmp_path)
+    found = manifest.load(str(dataset), "dataset")
+    shards = [shard["name"] for shard in found.content["splits"]["train"]["shards"]]
+    folder = finished[2].base_uri.replace(finished[0].root_uri, chosen.root_uri)
+    sums.sum_group(sums.groups(found, shards)[1], found.base_uri, folder)
+    moved = Path(found.base_uri) / shards[1]  # nobody reads it again
+    moved.rename(tmp_path / "aside")
+    try:
+        job.run(chosen)
+    finally:
+        (tmp_path / "aside").rename(moved)
+    assert manifest.load(chosen.statistics, "statistics").digest == finished[2].digest
 
 
 @pytest.mark.slow

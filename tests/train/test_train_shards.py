@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from test_train_data import LOG, MASKS, PUBLISHED
 from tiny_dataset import NUM_CLASSES, draw_image, example, tiny, write_dataset, write_inputs
 
-from components.shared import records, storage
+from components.shared import manifest, records
 from components.shared.errors import DataError, StorageError
 from components.train import loader
 from components.train.data import CenterBatches, TrainingBatches
 from components.train.loader import iterate
-from components.train.shards import Split, index_shard, jpeg_shape
+from components.train.shards import Split, jpeg_shape, read_index
 
 SHARD = "train-00001-of-00002.tfrecord"
 
@@ -27,24 +27,49 @@ def batches_of(split, **changes):
 
 
 @pytest.mark.parametrize(
-    ("record", "expected"),
+    ("changes", "expected"),
     [
-        (example(0, 1, **{"image/class/label": NUM_CLASSES}), "expected a label below 3, got 3"),
-        (example(0, 1, image=draw_image(0, 1)[:224]), "expected a JPEG of 256x256 .*, got 224x256, 3 and 8"),
+        ({"image": draw_image(0, 1)[:224]}, "expected a JPEG of 256x256 .*, got 224x256, 3 and 8"),
         (
-            example(
-                0, 1, **{"image/encoded": simplejpeg.encode_jpeg(draw_image(0, 1)[..., :1].copy(), colorspace="GRAY")}
-            ),
+            {"image/encoded": simplejpeg.encode_jpeg(draw_image(0, 1)[..., :1].copy(), colorspace="GRAY")},
             "expected a JPEG of .* 3 channels and 8 bits, got 256x256, 1 and 8",
         ),
-        (example(0, 1, **{"image/encoded": b"GIF89a"}), "expected a JPEG of 256x256 pixels.*, got 0x0"),
-        (b"nothing", "not an Example"),
+        ({"image/encoded": b"GIF89a"}, "expected a JPEG of 256x256 pixels.*, got 0x0"),
     ],
 )
-def test_a_bad_record_is_named_before_the_first_step(tmp_path, record, expected):
-    shards = [[example(0, 1)], [example(1, 2), example(2, 3), record]]
-    dataset = write_dataset(tmp_path, {"train": shards})
-    with pytest.raises(DataError, match=rf"{SHARD}, record 2.*: .*{expected}"):
+def test_a_bad_image_is_named_when_it_is_read(tmp_path, changes, expected):
+    shards = [[example(0, 1)], [example(1, 2), example(2, 3), example(0, 1, **changes)]]
+    split = Split(write_dataset(tmp_path, {"train": shards}), "train", LOG)
+    assert len(split.read(np.arange(3))) == 3
+    with pytest.raises(DataError, match=rf"{SHARD}, record 2: .*{expected}"):
+        split.read(np.arange(4))
+
+
+GOOD = [(100, 10, 0, 1), (200, 10, 0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        (np.array([*GOOD[:1], (200, 10, 0, NUM_CLASSES)], records.INDEX_COLUMNS), "row 1: expected a label below 3"),
+        (np.array([(100, 10, 0, -1), *GOOD[:1]], records.INDEX_COLUMNS), "row 0: expected a label below 3"),
+        (np.array([*GOOD[:1], (10**9, 10, 0, 1)], records.INDEX_COLUMNS), "row 1: .* bytes inside the shard of"),
+        (np.array([(-1, 10, 0, 1), *GOOD[:1]], records.INDEX_COLUMNS), "row 0: .* bytes inside the shard of"),
+        (np.array([*GOOD, *GOOD], records.INDEX_COLUMNS), "expected 2 records, got 4"),
+        (np.array([(1, 2), (3, 4)]), "expected .*offset.*, got int64"),
+        (None, "not an array"),
+    ],
+)
+def test_an_index_that_does_not_fit_is_named_before_the_first_step(tmp_path, index, expected):
+    dataset = write_dataset(tmp_path, {"train": [[example(0, 1), example(1, 2)]]})
+    name = records.index_name("train")
+    path = tmp_path / "shards" / name
+    if index is None:
+        path.write_bytes(b"nothing")
+    else:
+        np.save(path, index)
+    dataset.files[name] = manifest.file_entry(path)
+    with pytest.raises(DataError, match=rf"{name}.*{expected}"):
         Split(dataset, "train", LOG)
 
 
@@ -68,7 +93,7 @@ def test_a_shard_that_changed_before_is_found(tmp_path):
 @pytest.mark.parametrize(
     ("change", "kind", "expected"),
     [
-        ("flip", DataError, f"{SHARD}, record 3: not the bytes that were there when this run began"),
+        ("flip", DataError, f"{SHARD}, record 3: not the bytes that ingest wrote"),
         ("cut", DataError, f"{SHARD}, record 3: not the bytes"),
         ("remove", StorageError, f"not found: .*{SHARD}"),
     ],
@@ -110,18 +135,13 @@ def test_examples_come_in_the_order_asked_for(tmp_path_factory, indices, sizes):
 EXAMPLES = [example(number % NUM_CLASSES, number) for number in range(10)]
 
 
-def test_the_index_of_a_shard_finds_every_jpeg_and_truncation(tmp_path):
-    path = tmp_path / "x.tfrecord"
-    with storage.create(str(path)) as file:
-        records.write_records(file, EXAMPLES)
-    data = path.read_bytes()
-    spans, labels = index_shard(path, NUM_CLASSES)
-    assert labels.tolist() == [number % NUM_CLASSES for number in range(10)]
-    for record, (offset, length, _) in zip(EXAMPLES, spans.tolist(), strict=True):
+def test_the_index_is_that_of_the_records(tmp_path):
+    dataset = write_dataset(tmp_path, {"train": [EXAMPLES]})
+    data = (tmp_path / "shards" / "train-00000-of-00001.tfrecord").read_bytes()
+    index = read_index(dataset, "train")
+    assert index["label"].tolist() == [number % NUM_CLASSES for number in range(10)]
+    for record, (offset, length, _, _) in zip(EXAMPLES, index.tolist(), strict=True):
         assert data[offset : offset + length] == records.decode_example(record)["image/encoded"]
-    path.write_bytes(data[:-1])
-    with pytest.raises(DataError, match="record 9: truncated"):
-        index_shard(path, NUM_CLASSES)
 
 
 def test_jpeg_shape():

@@ -7,6 +7,7 @@ import numpy as np
 import simplejpeg
 
 from components.shared import manifest, records, storage
+from components.shared.errors import DataError
 from components.shared.manifest import Manifest
 from components.train.recipe import SMOKE, Recipe, _phase
 
@@ -47,6 +48,27 @@ def example(label: int, index: int, **changes) -> bytes:
     return records.encode_example(features)
 
 
+def index_of(shard: list[bytes]) -> np.ndarray:
+    """List where the JPEGs of a shard lie, given its records; those that are none get a row all the same."""
+    rows, at = [], 0
+    for record in shard:
+        try:
+            features = records.decode_example(record)
+            place = records.locate(features["image/encoded"], record, at)
+            rows.append((*place, features["image/class/label"]))
+        except DataError:
+            rows.append((at, len(record), 0, 0))
+        at += len(record) + records.FRAME_BYTES
+    return np.array(rows, records.INDEX_COLUMNS)
+
+
+def write_index(base: Path, split: str, shards: list[list[bytes]]) -> manifest.FileEntry:
+    """Write the index of a split."""
+    with storage.create(str(base / records.index_name(split))) as file:
+        np.save(file, np.concatenate([index_of(shard) for shard in shards]))
+    return manifest.file_entry(base / records.index_name(split))
+
+
 def write_dataset(folder: Path, splits: dict[str, list[list[bytes]]]) -> Manifest:
     """Write shards, given the records of each, and `folder/dataset.json`."""
     files, entries, base = {}, {}, folder / "shards"
@@ -58,6 +80,7 @@ def write_dataset(folder: Path, splits: dict[str, list[list[bytes]]]) -> Manifes
                 records.write_records(file, shard)
             files[name] = manifest.file_entry(base / name)
             listed.append({"name": name, "num_examples": len(shard)})
+        files[records.index_name(split)] = write_index(base, split, shards)
         number = sum(map(len, shards))
         entries[split] = {"shards": listed, "num_examples": number, "num_devkit": number, "used": number}
     num_train = entries["train"]["num_examples"]
