@@ -87,7 +87,9 @@ def test_a_lost_scheduler(sample_release, tmp_path):
         scheduler.kill()
         _, stderr = driver.communicate()
     assert driver.returncode == 69, stderr
-    assert "the engine or its workers are lost" in stderr.splitlines()[-1]
+    # Dask's client raises, or returns as if all were done; then the records of the shards are missing.
+    said = ("the engine or its workers are lost", "the runner ended without writing it")
+    assert any(text in stderr.splitlines()[-1] for text in said)
 
 
 def test_errors_of_workers(in_process, cluster, tmp_path):
