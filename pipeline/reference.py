@@ -3,18 +3,14 @@
 import re
 from pathlib import Path
 
-from components.evaluate.contract import Evaluate
-from components.ingest.contract import Ingest
-from components.outcome.contract import Outcome
 from components.sample.contract import Sample
 from components.shared.contract import Contract, Field, fields
 from components.shared.errors import DataError
-from components.statistics.contract import Statistics
-from components.train.contract import Train
+from pipeline import parameters
 from pipeline.images import tag
 
 README_PATH = Path(__file__).parents[1] / "README.md"
-CONTRACTS: tuple[type[Contract], ...] = (Sample, Ingest, Statistics, Train, Evaluate, Outcome)
+CONTRACTS: tuple[type[Contract], ...] = (Sample, *parameters.CONTRACTS.values())
 EXAMPLES = {
     "release_uri": "/data/release",
     "root_uri": "/data/root",
