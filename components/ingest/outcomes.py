@@ -17,19 +17,35 @@ class Outcome(NamedTuple):
     crc32c: int = 0
 
 
+STATUSES = {"used", "repaired", "quarantined"}
+
+
+def _is_digest(value: str) -> bool:
+    return re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _is_outcome(outcome: Outcome) -> bool:
+    return (
+        type(outcome.name) is str
+        and outcome.status in STATUSES
+        and type(outcome.reason) is str
+        and _is_digest(outcome.sha256)
+        and all(type(number) is int and number >= 0 for number in outcome[4:])
+        and outcome.crc32c < 1 << 32
+    )
+
+
 def parse_record(data: bytes, name: str) -> dict[str, Any] | None:
     """Decode the record of a shard; None when it is damaged."""
     try:
         record = json.loads(data)
         outcomes = [Outcome(*values) for values in record["images"]]
-        numbers = [record["num_bytes"], record["num_examples"], *(n for outcome in outcomes for n in outcome[4:])]
         is_whole = (
             record["name"] == name
-            and all(
-                re.fullmatch("[0-9a-f]{64}", digest) for digest in (record["sha256"], *(o.sha256 for o in outcomes))
-            )
-            and all(type(number) is int for number in numbers)
-            and {outcome.status for outcome in outcomes} <= {"used", "repaired", "quarantined"}
+            and type(record["num_bytes"]) is type(record["num_examples"]) is int
+            and record["num_bytes"] >= 0
+            and _is_digest(record["sha256"])
+            and all(map(_is_outcome, outcomes))
             and record["num_examples"] == sum(outcome.num_bytes > 0 for outcome in outcomes)
         )
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,6 +220,16 @@ def test_bytes_do_not_depend_on_the_number_of_workers_nor_on_the_place(ingested,
     assert single.digest == ingested[0].digest
     assert _bytes(single) == _bytes(ingested[0])
     assert single.base_uri != ingested[0].base_uri
+
+
+def test_a_root_inside_the_release_keeps_its_key(ingested, sample_release, tmp_path):
+    release = Path(shutil.copytree(sample_release, tmp_path / "release"))
+    first, _ = _ingest(release, release)
+    (release / "notes.txt").write_text("a file of the user's own")
+    again, _ = _ingest(release, release)
+    assert again == first
+    assert first.digest == ingested[0].digest
+    assert len(list((release / "root" / "ingest").iterdir())) == 1
 
 
 def test_second_run_writes_nothing(ingested, sample_release):

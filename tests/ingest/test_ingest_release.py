@@ -227,6 +227,25 @@ def test_t27_real_devkit(shared_data, tmp_path):
         devkit.read(str(tmp_path))
 
 
+def test_real_devkit_with_other_labels_in_a_good_form(shared_data, tmp_path):
+    """A line moved to the end: 50 images a class as before, so only the digest can tell."""
+    storage.write_text(tmp_path / devkit.TEST_TRUTH, "".join(f"{k % 1000 + 1}\n" for k in range(150_000)))
+    shutil.copy(shared_data / "ilsvrc2010-devkit-real" / DEVKIT, tmp_path)
+    assert devkit.read(str(tmp_path)).published == tuple(devkit.PUBLISHED)
+    shift = {
+        devkit.VALIDATION_TRUTH: lambda data: data[data.index(b"\n") + 1 :] + data[: data.index(b"\n") + 1],
+        devkit.META_MAT: lambda data: b"MATLAB 5.0 MAT-file, saved again".ljust(116) + data[116:],
+    }
+    original = (tmp_path / DEVKIT).read_bytes()
+    for name, change in shift.items():
+        (tmp_path / DEVKIT).write_bytes(original)
+        _rewrite_devkit(
+            tmp_path, lambda members, name=name, change=change: members.update({name: change(members[name])})
+        )
+        with pytest.raises(DataError, match=rf"{Path(name).name}: not what was published, while .* is \(sha256\)"):
+            devkit.read(str(tmp_path))
+
+
 def _command(release, tmp_path, *more, root=None):
     flags = {"--release-uri": release, "--root-uri": root or tmp_path / "root"}
     flags |= {"--dataset": tmp_path / "dataset.json", "--summary": tmp_path / "ingest.md"}
