@@ -24,12 +24,17 @@ def elapsed(task: TaskRun) -> str:
     return runlog.format_seconds(max(0.0, (task.ended or time.time()) - task.started)) if task.started else ""
 
 
+def lacks_image(task: TaskRun) -> bool:
+    """Tell whether a task's pod waits for an image that cannot be had."""
+    return task.state == "pending" and task.message.startswith(NO_IMAGE)
+
+
 def sentence(task: TaskRun) -> str:
     """Say in words what a task is doing, or how it ended."""
     attempt = f", attempt {task.attempts}" if task.attempts > 1 else ""
     after = f" after {elapsed(task)}" if task.ended and task.state not in ("cached", "skipped") else ""
     said = f"{task.state}{after}{attempt}{': ' if task.message else ''}{task.message}"
-    if task.state == "pending" and task.message.startswith(NO_IMAGE):
+    if lacks_image(task):
         said += ". The run waits until the image can be had: check its name, that it was pushed, and the pull secret"
     return said
 
@@ -58,9 +63,10 @@ def watch(client: Client, run_id: str, interval: float, timeout: float, patience
     while True:
         view = remote(client, run_id, patience)
         for task in view.tasks:
-            now = sentence(task)
+            # Between two tries to pull, Kubernetes calls it by one name and then by another: said once.
+            now = "no image" if lacks_image(task) else sentence(task)
             if said.get(task.name) != now:
-                console.line(f"{task.name:<12} {now}")
+                console.line(f"{task.name:<12} {sentence(task)}")
                 said[task.name] = now
         stopped_here = stopped_here or view.state == "cancelling"
         if view.state == "failed" and stopped_here:

@@ -37,3 +37,16 @@ def test_watching_says_it_at_the_first_look():
     assert done.returncode == 4, done.stderr
     line = next(line for line in (done.stdout + done.stderr).splitlines() if why in line)
     assert REMEDY in line
+
+
+def test_waiting_for_an_image_is_said_once():
+    """Kubernetes changes the reason at each try, as `ErrImagePull` and `ImagePullBackOff` in turn."""
+    reasons = ["ErrImagePull: not found", 'ImagePullBackOff: Back-off pulling image "alexnet/ingest:1"'] * 3
+    with KfpServer() as server:
+        server.script = [("RUNNING", {"ingest": [f"Pending: {reason}"]}) for reason in reasons]
+        server.script.append(("SUCCEEDED", {"ingest": ["Succeeded"]}))
+        given = ("--param", "release_uri=gs://alexnet/release", "--param", "root_uri=gs://alexnet/root")
+        done = alexnet("submit", "--endpoint", server.url, "--allow-tags", *given, "--watch", "--interval", "0.01")
+    assert done.returncode == 0, done.stderr
+    lines = (done.stdout + done.stderr).splitlines()
+    assert [REMEDY in line for line in lines if line.startswith("ingest ")] == [True, False]
