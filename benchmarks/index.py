@@ -1,9 +1,9 @@
 """The index of a release in an object store: time, requests and bytes at several latencies, and when it is kept.
 
-    python -m benchmarks.index FOLDER [LATENCY_MS ...]
+    python -m benchmarks.index FOLDER [gs|s3] [LATENCY_MS ...]
 
 FOLDER is what `benchmarks.release` wrote; with GAP_BYTES its images are holes, so that a few gigabytes cost no disk. A
-server of its own process on this machine answers as Google Cloud Storage does, each request after the latency. The
+server of its own process here answers as Google Cloud Storage or S3 does, each request after the latency. The
 time for the whole release is that of its bytes: images a block, and so requests and their waits, go with the bytes.
 """
 
@@ -26,6 +26,7 @@ from components.shared import backends, runlog, storage
 
 RELEASE_BYTES = 146e9  # 124 GB of training images, 22 GB of validation and test
 LATENCIES_MS = [0, 30, 100]
+CREATED = "2010-01-01T00:00:00Z"
 
 
 class Store(BaseHTTPRequestHandler):
@@ -40,19 +41,10 @@ class Store(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer one request."""
         time.sleep(self.latency)
-        name = unquote(urlsplit(self.path).path).partition("/o/")[2].rpartition("/")[2]
+        path = unquote(urlsplit(self.path).path)
+        in_s3, name = path.startswith("/bucket"), path.partition("r/")[2]
         if not name:
-            files = sorted(self.folder.iterdir())
-            items = [
-                {
-                    "name": f"r/{f.name}",
-                    "size": str(f.stat().st_size),
-                    "generation": "1",
-                    "updated": "2010-01-01T00:00:00Z",
-                }
-                for f in files
-            ]
-            return self._send(200, json.dumps({"items": items}).encode())
+            return self._send(200, self._list(in_s3))
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         with (self.folder / name).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -62,6 +54,19 @@ class Store(BaseHTTPRequestHandler):
             self.counted[0] += 1
             self.counted[1] += len(data)
         self._send(206 if found else 200, data, f"bytes {first}-{last}/{size}")
+
+    def _list(self, in_s3: bool) -> bytes:
+        sizes = {f"r/{file.name}": file.stat().st_size for file in sorted(self.folder.iterdir())}
+        if not in_s3:
+            items = [
+                {"name": name, "size": str(size), "generation": "1", "updated": CREATED} for name, size in sizes.items()
+            ]
+            return json.dumps({"items": items}).encode()
+        items = "".join(
+            f'<Contents><Key>{name}</Key><LastModified>{CREATED}</LastModified><ETag>"1"</ETag><Size>{size}</Size></Contents>'
+            for name, size in sizes.items()
+        )
+        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{items}</ListBucketResult>".encode()
 
     def _send(self, status: int, data: bytes, content_range: str = "") -> None:
         self.send_response_only(status)
@@ -84,15 +89,15 @@ def serve(folder: Path, latency: float, counted: Any, told: Connection) -> None:
     server.serve_forever()
 
 
-def measure(folder: Path, latency: float, scratch: Path) -> None:
+def measure(folder: Path, scheme: str, latency: float, scratch: Path) -> None:
     """Print a line for the index as it is made, and one for it as it is found."""
     ours, theirs = multiprocessing.Pipe()
     counted = multiprocessing.Array("q", 2)
     server = multiprocessing.Process(target=serve, args=(folder, latency, counted, theirs), daemon=True)
     server.start()
-    os.environ["STORAGE_EMULATOR_HOST"] = f"http://127.0.0.1:{ours.recv()}"
+    os.environ["STORAGE_EMULATOR_HOST"] = os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{ours.recv()}"
     backends.forget()
-    release = "gs://bucket/r"
+    release = f"{scheme}://bucket/r"
     kit, quiet = devkit.read(release), runlog.RunLog("benchmark", (scratch / "log").open("w"))
     tars = {
         entry.name: archives.Tar(storage.join(release, entry.name), 0, entry.num_bytes)
@@ -119,10 +124,13 @@ def measure(folder: Path, latency: float, scratch: Path) -> None:
 
 def main() -> None:
     """Print a table."""
-    latencies = [int(text) for text in sys.argv[2:]] or LATENCIES_MS
+    folder, *rest = sys.argv[1:]
+    scheme = rest.pop(0) if rest[:1] in (["gs"], ["s3"]) else "gs"
+    latencies = [int(text) for text in rest] or LATENCIES_MS
+    os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
     with tempfile.TemporaryDirectory() as scratch:
         for latency in latencies:
-            measure(Path(sys.argv[1]), latency / 1000, Path(scratch))
+            measure(Path(folder), scheme, latency / 1000, Path(scratch))
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
