@@ -15,15 +15,12 @@ from typing import Any
 
 from components.shared import storage
 from components.shared.errors import AlexNetError, UsageError
-from pipeline.cache import code_digest
+from pipeline.components import SOURCE_DIR, code_digest
 from pipeline.console import Console
 
 VERSION = "0.1.0"
-SOURCE_DIR = Path(__file__).parents[1]
 DIGESTS_PATH = SOURCE_DIR / "images.json"
 SBOM_DIR = SOURCE_DIR / "build" / "sbom"
-# In the order of docker/Dockerfile; train-gpu is train with the CUDA libraries, and so is evaluate-gpu.
-STAGES = ("sample", "outcome", "evaluate", "ingest", "train", "statistics", "train-gpu", "evaluate-gpu")
 
 # Runs inside an image: what its Python sees, and what the base image's package manager put there.
 LIST_PACKAGES = """

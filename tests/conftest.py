@@ -108,7 +108,7 @@ def bucket(object_store, request):
 
 def alexnet(*arguments, cwd=PROJECT_DIR, **options):
     """Run the `alexnet` command as a person would."""
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "pipeline.commands.alexnet", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT_DIR)}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=800, **options)
 

@@ -113,7 +113,7 @@ def test_ctrl_c_stops_training_and_the_next_run_ends_it(sample_release, finished
     command = [
         sys.executable,
         "-m",
-        "pipeline.cli",
+        "pipeline.commands.alexnet",
         "run",
         "--release",
         sample_release,

@@ -1,6 +1,6 @@
 """One frozen dataclass per component is its whole interface; this module derives the rest.
 
-From a contract come the command line (`run`), the Kubeflow component (`pipeline/component.py`) and the
+From a contract come the command line (`run`), the Kubeflow component (`pipeline/graph/component.py`) and the
 README tables. A field is a parameter, an input artifact (or a list of them) or an output artifact; `field` has their
 types. There is no Optional: `0` and `""` mean "all" or "off".
 """

@@ -33,7 +33,7 @@ def write(component: str, root_uri: str, executor_input: dict[str, Any], log: Ru
         return
     run_id, task = found.groups()
     pod = os.environ.get("KFP_POD_NAME") or socket.gethostname()  # a host name is cut at 63 characters
-    image = os.environ.get("ALEXNET_IMAGE", "")  # set by pipeline/resources.py: no pod is told its own
+    image = os.environ.get("ALEXNET_IMAGE", "")  # set by pipeline/graph/resources.py: no pod is told its own
     record = {
         "run_id": run_id,
         "task": task,

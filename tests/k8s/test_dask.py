@@ -6,7 +6,7 @@ import yaml
 from manifests import K8S_DIR
 from test_pod_security import violations
 
-from pipeline.resources import CONFIG_KEYS, SECRET_KEYS, STORAGE_NAME
+from pipeline.graph.resources import CONFIG_KEYS, SECRET_KEYS, STORAGE_NAME
 
 CLUSTERS = {
     cluster["metadata"]["name"]: cluster

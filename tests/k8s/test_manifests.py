@@ -11,7 +11,7 @@ import yaml
 from manifests import FOLDERS, K8S_DIR, OVERLAYS, named, render
 from moto.server import ThreadedMotoServer
 
-from pipeline import ir
+from pipeline.spec import ir
 
 KEYS = {"accessKeyKey": "access_key", "secretKeyKey": "secret_key", "secretName": "alexnet-storage"}
 UNITS = {"Mi": 2**20, "Gi": 2**30, "Ti": 2**40}

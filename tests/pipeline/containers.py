@@ -8,7 +8,7 @@ import pytest
 
 from components.shared.errors import AlexNetError
 from pipeline import images
-from pipeline.cache import code_digest
+from pipeline.components import code_digest
 
 CPU_STAGES = ("sample", "ingest", "statistics", "train", "evaluate", "outcome")
 

@@ -8,9 +8,10 @@ from kubeflow_imitation.driver import Driver
 from kubeflow_imitation.nodes import fnv
 from kubeflow_recordings import documents
 
-from pipeline import argo, rerun, runs
-from pipeline.cli_submit import summary
-from pipeline.watch import elapsed
+from pipeline.commands.submit import summary
+from pipeline.kubeflow import argo, runs
+from pipeline.kubeflow.watch import elapsed
+from pipeline.local import rerun
 
 DONE, OOM = ["Succeeded"], "Failed: OOMKilled (exit code 137)"
 OMITTED = "omitted: depends condition not met"

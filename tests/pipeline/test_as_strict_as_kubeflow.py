@@ -9,11 +9,13 @@ from kfp import compiler, dsl
 
 from components.evaluate.contract import Evaluate
 from components.shared.errors import UsageError
-from pipeline import cli_build, graph, ir
-from pipeline.component import container_component
+from pipeline.commands import compile as compiling
 from pipeline.console import Console
-from pipeline.engine import ProcessEngine
-from pipeline.local import TaskFailed, new_run, run_pipeline
+from pipeline.graph import graph
+from pipeline.graph.component import container_component
+from pipeline.local.engine import ProcessEngine
+from pipeline.local.runner import TaskFailed, new_run, run_pipeline
+from pipeline.spec import ir
 
 
 @dsl.container_component
@@ -105,7 +107,7 @@ def test_the_compiler_refuses_a_flag_that_nothing_fills(monkeypatch):
     broken = graph.compiled().replace("{{$.inputs.parameters[''split'']}}", "{{$.inputs.parameters[''part'']}}")
     monkeypatch.setattr(graph, "compiled", lambda: broken)
     with pytest.raises(UsageError, match=r'task evaluate: .*parameter "part" not found'):
-        cli_build.compile_command(type("Arguments", (), {"check": True}))
+        compiling.compile_command(type("Arguments", (), {"check": True}))
 
 
 def test_the_launcher_fills_no_program_name(tmp_path):

@@ -11,7 +11,9 @@ from components.outcome.contract import Outcome
 from components.shared import contract
 from components.statistics.contract import Statistics
 from components.train.contract import Train
-from pipeline import graph, ir, parameters
+from pipeline import components
+from pipeline.graph import graph
+from pipeline.spec import ir
 
 TEXT = ir.PIPELINE_PATH.read_text()
 SPEC, PLATFORM = yaml.safe_load_all(TEXT)
@@ -222,7 +224,9 @@ def test_a_parameter_is_the_same_in_the_pipeline_and_in_its_component():
     pipeline = ir.load()
     checked = 0
     for task in (*pipeline.tasks, pipeline.exit_task):
-        defaults = {f.name: f.default for f in contract.fields(parameters.CONTRACTS[task.component]) if not f.required}
+        defaults = {
+            f.name: f.default for f in contract.fields(components.COMPONENTS[task.component].contract) if not f.required
+        }
         for name, source in task.parameters.items():
             given = source.get("componentInputParameter")
             if name in task.types and given:

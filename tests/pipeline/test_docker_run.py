@@ -16,10 +16,12 @@ from conftest import PROJECT_DIR, alexnet
 from containers import CPU_STAGES, docker, need
 from kfp import compiler, dsl
 
-from pipeline import ir, reference
+from pipeline.components import COMPONENTS
 from pipeline.console import Console
-from pipeline.engine import DockerEngine
-from pipeline.local import TaskFailed, new_run, run_pipeline
+from pipeline.graph import reference
+from pipeline.local.engine import DockerEngine
+from pipeline.local.runner import TaskFailed, new_run, run_pipeline
+from pipeline.spec import ir
 
 pytestmark = pytest.mark.docker
 SMOKE = ("--json", "--param", "recipe=smoke", "--param", "num_epochs=2")
@@ -54,7 +56,7 @@ def single(folder, image, command):
     ],
 )
 def test_exit_codes_are_kept(stage, flags, code, message):
-    contract = next(c for c in reference.CONTRACTS if stage == c.NAME)
+    contract = COMPONENTS[stage].contract
     required = [f.flag for f in reference.fields(contract) if f.required and f.flag not in flags]
     words = [word for flag in required for word in (flag, f"/tmp/{flag}")]
     done = docker("run", "--rm", "--network", "none", need(stage), *words, *flags)
@@ -175,7 +177,7 @@ def test_ctrl_c_stops_the_container_in_order(tmp_path):
     single(tmp_path, need("sample"), script)
     driver = (
         "import sys; from pathlib import Path; from pipeline import ir; from pipeline.console import Console; "
-        "from pipeline.engine import DockerEngine; from pipeline.local import new_run, run_pipeline; "
+        "from pipeline.local.engine import DockerEngine; from pipeline.local.runner import new_run, run_pipeline; "
         "home = Path(sys.argv[1]); engine = DockerEngine({home: True}, 'none'); "
         "run_pipeline(ir.load(home / 'pipeline.yaml'), new_run(home, {}), engine, None, Console())"
     )
@@ -208,7 +210,7 @@ def docker_run(sample_release):
         uid = CALLER
         words = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--groups", str(socket_gid)]
         os.chown(home, uid, uid)
-    command = [sys.executable, "-m", "pipeline.cli", "run", "--runner", "docker", *SMOKE]
+    command = [sys.executable, "-m", "pipeline.commands.alexnet", "run", "--runner", "docker", *SMOKE]
     command += ["--release", home / "release", "--root", home / "root"]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT_DIR), "HOME": str(home)}
     done = subprocess.run(

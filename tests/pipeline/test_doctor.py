@@ -11,7 +11,7 @@ from conftest import alexnet
 from kfp_server import KfpServer
 from next_servers import Pages
 
-from pipeline import client, doctor, doctor_cluster
+from pipeline.kubeflow import client, cluster, doctor
 
 
 class Kubernetes(ThreadingHTTPServer):
@@ -253,7 +253,7 @@ def test_a_server_that_refuses_the_file_is_told_beforehand(version, status):
 
 
 def examined(server_namespace="kubeflow"):
-    return rows(doctor_cluster.cluster("", "", server_namespace))
+    return rows(cluster.cluster("", "", server_namespace))
 
 
 def defaults(text):

@@ -15,11 +15,11 @@ from containers import need
 from kfp import compiler, dsl
 
 from components.shared.errors import UsageError
-from pipeline import ir
-from pipeline.cache import Cache
 from pipeline.console import Console
-from pipeline.engine import DockerEngine, ProcessEngine
-from pipeline.local import TaskFailed, new_run, run_pipeline
+from pipeline.local.cache import Cache
+from pipeline.local.engine import DockerEngine, ProcessEngine
+from pipeline.local.runner import TaskFailed, new_run, run_pipeline
+from pipeline.spec import ir
 
 IMAGE = "alexnet/outcome:0.1.0"  # for the one test in containers; processes take no notice
 SEED = "import pathlib, sys; pathlib.Path(sys.argv[2]).write_text(sys.argv[1])"
@@ -212,10 +212,10 @@ def test_it_runs_when_the_run_was_stopped(tmp_path):
     driver = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from pipeline import ir
+        from pipeline.spec import ir
         from pipeline.console import Console
-        from pipeline.engine import ProcessEngine
-        from pipeline.local import new_run, run_pipeline
+        from pipeline.local.engine import ProcessEngine
+        from pipeline.local.runner import new_run, run_pipeline
         pipeline = ir.load(Path(sys.argv[1]) / "pipeline.yaml")
         this = new_run(Path(sys.argv[1]), pipeline.defaults | {"seeds": [5, 6], "bad": -2})
         run_pipeline(pipeline, this, ProcessEngine(), None, Console())

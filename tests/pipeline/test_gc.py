@@ -15,7 +15,8 @@ from components.shared import storage
 from components.shared.manifest import Manifest, publish, save
 from components.shared.runlog import RunLog
 from components.train.checkpoint import Checkpoints
-from pipeline import cli_gc
+from pipeline.components import COMPONENTS
+from pipeline.local import leftovers
 
 # Writes to a root, and is killed while it does.
 KILLED = """
@@ -51,7 +52,7 @@ def killed(*arguments: str) -> subprocess.Popen:
 
 def found(root: str, hours: float = 0) -> dict[str, str]:
     """Leftovers: reason by name."""
-    return {one.uri.removeprefix(f"{root}/"): one.reason for one in cli_gc.find(root, hours)}
+    return {one.uri.removeprefix(f"{root}/"): one.reason for one in leftovers.find(root, hours)}
 
 
 def finished_statistics(root: str) -> Manifest:
@@ -107,7 +108,7 @@ def test_checkpoints(root: str) -> None:
     files = {"weights.safetensors": publish(b"weights", f"{root}/train/key0", "weights.safetensors")}
     save(Manifest("model", f"{root}/train/key0", files, {}), f"{root}/train/key0/model.json")
     assert len(found(root)) == 3  # all checkpoints of a training that ended, and nothing else
-    cli_gc.delete(cli_gc.find(root, 0))
+    leftovers.delete(leftovers.find(root, 0))
     assert [entry.name for entry in storage.list_files(f"{root}/train")] == [
         "key0/model.json",
         "key0/weights.safetensors",
@@ -137,9 +138,9 @@ def test_nothing_else_is_anybodys_leftover(root: str) -> None:
 def test_a_writer_that_was_killed(tmp_path: Path, kind: str) -> None:
     root = str(tmp_path / "root")
     assert killed(root, kind).wait(600) == -9
-    (leftover,) = cli_gc.find(root, 0)
+    (leftover,) = leftovers.find(root, 0)
     assert leftover.reason == {"create": "half written", "probe": "a probe whether one can write"}[kind]
-    cli_gc.delete([leftover])
+    leftovers.delete([leftover])
     assert not [path for path in Path(root).rglob("*") if path.is_file()]
 
 
@@ -152,10 +153,10 @@ def test_an_upload_that_was_killed(s3_store: str, tmp_path: Path) -> None:
         while time.monotonic() < deadline and not any(u.num_bytes for u in storage.list_uploads(bucket)):
             time.sleep(0.02)
         process.kill()
-    (leftover,) = cli_gc.find(bucket, 24)  # the server dates every upload to 2010
+    (leftover,) = leftovers.find(bucket, 24)  # the server dates every upload to 2010
     assert (leftover.uri, leftover.reason) == (f"{bucket}/train/key0/weights.safetensors", "unfinished upload")
     assert leftover.num_bytes >= 16 << 20
-    cli_gc.delete([leftover])
+    leftovers.delete([leftover])
     assert storage.list_uploads(bucket) == []
 
 
@@ -184,9 +185,9 @@ def test_the_command_lists_first_and_deletes_when_asked(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_real_run_leaves_nothing_over(finished_run: tuple) -> None:
     result, root, _ = finished_run
-    assert cli_gc.find(str(root), 0) == []
+    assert leftovers.find(str(root), 0) == []
     for name in ("dataset", "statistics", "model", "predictions"):
         manifest = json.loads(Path(result[name]).read_text())
-        assert Path(manifest["base_uri"]).parts[-2] in cli_gc.LAST
-        last = Path(manifest["base_uri"]) / cli_gc.LAST[Path(manifest["base_uri"]).parts[-2]]
+        assert Path(manifest["base_uri"]).parts[-2] in COMPONENTS
+        last = Path(manifest["base_uri"]) / COMPONENTS[Path(manifest["base_uri"]).parts[-2]].last
         assert last.is_file()

@@ -1,10 +1,27 @@
 """Image references, and what is said where no engine answers."""
 
 import json
+import re
+import tomllib
 
-from conftest import alexnet
+from conftest import PROJECT_DIR, alexnet
 
-from pipeline import images, ir
+from pipeline import images
+from pipeline.components import COMPONENTS, STAGES
+from pipeline.spec import ir
+
+
+def test_every_list_of_the_components_is_the_one_list():
+    text = (PROJECT_DIR / "docker" / "Dockerfile").read_text()
+    assert set(re.findall(r"^FROM base AS (\S+)$", text, re.M)) == set(STAGES)
+    groups = tomllib.loads((PROJECT_DIR / "pyproject.toml").read_text())["dependency-groups"]
+    assert set(STAGES) <= groups.keys()
+    (line,) = re.findall(r"^GROUPS := (.*)$", (PROJECT_DIR / "Makefile").read_text(), re.M)
+    assert set(STAGES) <= set(line.split())
+    assert all((PROJECT_DIR / "requirements" / f"{stage}.txt").is_file() for stage in STAGES)
+    rooms = {path.parent.name for path in (PROJECT_DIR / "components").glob("*/contract.py")}
+    assert rooms - {"shared"} == COMPONENTS.keys()
+    assert [name for name, component in COMPONENTS.items() if name != component.contract.NAME] == []
 
 
 def test_the_cluster_trains_with_the_gpu_image_and_a_laptop_without():

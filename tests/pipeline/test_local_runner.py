@@ -13,11 +13,11 @@ import pytest
 from kfp import compiler, dsl
 
 from components.shared.errors import UsageError
-from pipeline import ir
-from pipeline.cache import Cache
 from pipeline.console import Console
-from pipeline.engine import ProcessEngine
-from pipeline.local import TaskFailed, new_run, run_pipeline
+from pipeline.local.cache import Cache
+from pipeline.local.engine import ProcessEngine
+from pipeline.local.runner import TaskFailed, new_run, run_pipeline
+from pipeline.spec import ir
 
 WRITE = "import pathlib, sys; pathlib.Path(sys.argv[2]).write_text(sys.argv[1])"
 APPEND = (
@@ -154,10 +154,10 @@ def test_a_signal_stops_the_task_in_order(tmp_path, number):
     driver = textwrap.dedent("""
         import signal, sys
         from pathlib import Path
-        from pipeline import ir
+        from pipeline.spec import ir
         from pipeline.console import Console
-        from pipeline.engine import ProcessEngine
-        from pipeline.local import new_run, run_pipeline
+        from pipeline.local.engine import ProcessEngine
+        from pipeline.local.runner import new_run, run_pipeline
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         this = new_run(Path(sys.argv[1]), {"code": sys.argv[2]})
         run_pipeline(ir.load(Path(sys.argv[1]) / "pipeline.yaml"), this, ProcessEngine(), None, Console())

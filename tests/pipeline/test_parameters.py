@@ -5,7 +5,7 @@ import re
 import pytest
 
 from components.shared.errors import UsageError
-from pipeline import ir, parameters
+from pipeline.spec import ir, parameters
 
 PIPELINE = ir.load()
 

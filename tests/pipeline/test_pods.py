@@ -6,7 +6,8 @@ import pytest
 import yaml
 from kfp.kubernetes import kubernetes_executor_config_pb2
 
-from pipeline import ir, pods
+from pipeline.graph import policy
+from pipeline.spec import ir
 
 COMMITTED = list(yaml.safe_load_all(ir.PIPELINE_PATH.read_text()))
 LABELS = [label for label, e in COMMITTED[0]["deploymentSpec"]["executors"].items() if "container" in e]
@@ -14,7 +15,7 @@ RAW_DIGEST = "sha256:" + 64 * "0"
 
 
 def test_nothing_is_found_in_the_committed_file():
-    assert pods.findings(COMMITTED, require_digests=False) == []
+    assert policy.findings(COMMITTED, require_digests=False) == []
 
 
 def test_digests_are_asked_for_where_they_are_required():
@@ -22,10 +23,10 @@ def test_digests_are_asked_for_where_they_are_required():
     containers = [documents[0]["deploymentSpec"]["executors"][label]["container"] for label in LABELS]
     for container in containers:
         container["image"] = "registry.example/me/train:0.1.0"
-    assert len(pods.findings(documents, require_digests=True)) == len(LABELS)
+    assert len(policy.findings(documents, require_digests=True)) == len(LABELS)
     for container in containers:
         container["image"] = f"registry.example/me/train@{RAW_DIGEST}"
-    assert pods.findings(documents, require_digests=True) == []
+    assert policy.findings(documents, require_digests=True) == []
 
 
 def set_image(image):
@@ -46,7 +47,7 @@ def set_security(**values):
 
 NO_ROOT = "may run as root. Call kubernetes.set_security_context(task, run_as_user=..., run_as_non_root=True)"
 NO_TAG = "has no tag of a version. Name one, or a digest"
-NOT_ALLOWED = "is nothing that a pod of this pipeline may have. Remove it, or allow it in pipeline/pods.py"
+NOT_ALLOWED = "is nothing that a pod of this pipeline may have. Remove it, or allow it in pipeline/graph/policy.py"
 READABLE = "can be read in the file. Use kubernetes.use_secret_as_env()"
 MUTATIONS = {
     "no security context": (lambda c, s: s.pop("securityContext"), NO_ROOT),
@@ -59,21 +60,21 @@ MUTATIONS = {
     "no tag": (set_image("registry.example:5000/train"), f"image registry.example:5000/train {NO_TAG}"),
     "no CPU request": (
         drop_resource("resourceCpuRequest"),
-        "no resourceCpuRequest. Call task.set_cpu_request() in pipeline/resources.py",
+        "no resourceCpuRequest. Call task.set_cpu_request() in pipeline/graph/resources.py",
     ),
     "no memory request": (
         drop_resource("resourceMemoryRequest"),
-        "no resourceMemoryRequest. Call task.set_memory_request() in pipeline/resources.py",
+        "no resourceMemoryRequest. Call task.set_memory_request() in pipeline/graph/resources.py",
     ),
     "no memory limit": (
         drop_resource("resourceMemoryLimit"),
-        "no resourceMemoryLimit. Call task.set_memory_limit() in pipeline/resources.py",
+        "no resourceMemoryLimit. Call task.set_memory_limit() in pipeline/graph/resources.py",
     ),
     "a key": (set_env("AWS_SECRET_ACCESS_KEY", "abc"), f"the value of AWS_SECRET_ACCESS_KEY {READABLE}"),
     "a token": (set_env("api_token", "abc"), f"the value of api_token {READABLE}"),
     "no timeout": (
         lambda c, s: s.pop("activeDeadlineSeconds"),
-        "no timeout. Call kubernetes.set_timeout() in pipeline/resources.py",
+        "no timeout. Call kubernetes.set_timeout() in pipeline/graph/resources.py",
     ),
 }
 
@@ -86,7 +87,7 @@ def test_each_fault_is_found_and_nothing_else(label, change, expected):
         spec["deploymentSpec"]["executors"][label]["container"],
         platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][label],
     )
-    found = pods.findings([spec, platform], require_digests=False)
+    found = policy.findings([spec, platform], require_digests=False)
     assert found == [f"{label.removeprefix('exec-')}: {expected}"]
 
 
@@ -97,7 +98,7 @@ def test_retries_must_outlive_the_timeout_in_nested_graphs_too():
         "dag": {"tasks": {"again": {"componentRef": {"name": "comp-train"}, "retryPolicy": late}}}
     }
     seconds = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train"]["activeDeadlineSeconds"]
-    assert pods.findings([spec, platform], require_digests=False) == [
+    assert policy.findings([spec, platform], require_digests=False) == [
         f"train: task again is not retried later than 3600 s after its first start, but may run {seconds} s. "
         "Give set_retry() a longer backoff_max_duration"
     ]
@@ -109,12 +110,12 @@ def test_retries_must_outlive_the_timeout_in_nested_graphs_too():
 def test_what_is_right_is_not_found(change):
     spec, platform = copy.deepcopy(COMMITTED)
     change(spec["deploymentSpec"]["executors"]["exec-train"]["container"], {})
-    assert pods.findings([spec, platform], require_digests=False) == []
+    assert policy.findings([spec, platform], require_digests=False) == []
 
 
 def test_what_may_be_set_are_settings_that_kubeflow_knows():
     known = {f.camelcase_name for f in kubernetes_executor_config_pb2.KubernetesExecutorConfig.DESCRIPTOR.fields}
-    assert known >= pods.PLATFORM_KEYS
+    assert known >= policy.PLATFORM_KEYS
     assert {f.camelcase_name for f in kubernetes_executor_config_pb2.SecurityContext.DESCRIPTOR.fields} >= (
-        pods.SECURITY_KEYS
+        policy.SECURITY_KEYS
     )

@@ -7,8 +7,9 @@ import pytest
 from kubeflow_recordings import PLAIN, RETRIED, Replay, recording, run_answers
 
 from components.shared.errors import StorageError
-from pipeline import cli, cli_submit, logs, runs
-from pipeline.client import Client
+from pipeline.commands import alexnet, submit
+from pipeline.kubeflow import logs, runs
+from pipeline.kubeflow.client import Client
 
 OMITTED = "omitted: depends condition not met"
 DRIVER = "driver: main: Error (exit code 1)"
@@ -48,7 +49,7 @@ STATES |= {"run-succeeded": "succeeded", "run-cached": "succeeded", "run-pending
 
 
 def command(words):
-    arguments = cli.parser().parse_args(words)
+    arguments = alexnet.parser().parse_args(words)
     return arguments.action(arguments)
 
 
@@ -110,7 +111,7 @@ def test_a_run_without_tasks_has_a_state(name, state):
 
 def test_the_end_of_a_run_names_the_task_that_failed(recorded):
     name, view = recorded
-    text = cli_submit.summary(view)
+    text = submit.summary(view)
     assert "TASK" not in text
     if view.state == "failed":
         failed = next(task.name for task in view.tasks if task.state == "failed")

@@ -8,10 +8,10 @@ import pytest
 from conftest import alexnet
 from kfp import compiler, dsl
 
-from pipeline import ir
 from pipeline.console import Console
-from pipeline.engine import ProcessEngine
-from pipeline.local import new_run, run_pipeline
+from pipeline.local.engine import ProcessEngine
+from pipeline.local.runner import new_run, run_pipeline
+from pipeline.spec import ir
 
 WRITE = """
 import json, pathlib, sys

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import doctor, submission
+from pipeline.kubeflow import doctor, submission
 
 MESSAGES = json.loads(Path(__file__).with_name("server_fields.json").read_text())["messages"]
 

@@ -375,7 +375,7 @@ def test_time_that_is_over_is_4_and_the_run_goes_on(server):
 def test_watching_ends_with_ctrl_c_and_the_run_goes_on(server):
     server.script = [("RUNNING", {"ingest": ["Running"]})]
     words = ["submit", "--endpoint", server.url, "--allow-tags", *GIVEN, *QUICK]
-    command = [sys.executable, "-m", "pipeline.cli", *words]
+    command = [sys.executable, "-m", "pipeline.commands.alexnet", *words]
     with subprocess.Popen(
         command, cwd=PROJECT_DIR, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -4,8 +4,8 @@ import pytest
 from conftest import alexnet
 from kfp_server import KfpServer
 
-from pipeline.argo import TaskRun
-from pipeline.watch import sentence
+from pipeline.kubeflow.argo import TaskRun
+from pipeline.kubeflow.watch import sentence
 
 REMEDY = "check its name, that it was pushed, and the pull secret"
 

@@ -1,6 +1,7 @@
 """The rules of the house that a reader cannot see in one file, read off the syntax trees."""
 
 import ast
+import graphlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,9 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FLOW_LINES = 300, 50, 80
 FLOWS = {"run", "main", "alexnet", "train"}  # read from top to bottom: components, commands, the graph, the training
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
+# The rooms of `pipeline` from top to bottom; what lies in none of them stands below all.
+FLOORS = ("commands", "kubeflow", "local", "graph", "spec")
+
 OBJECT_STORES = {"google.cloud", "boto3", "botocore", "minio", "fsspec", "gcsfs", "s3fs"}
 FILE_METHODS = {"open", "read_text", "read_bytes", "write_text", "write_bytes"}
 MAY_OPEN = {
@@ -36,7 +40,7 @@ MAY_OPEN = {
     "components/shared/s3.py": "reads the parts of a file that goes up",
     "components/shared/staging.py": "its local copies of objects",
     "components/shared/records.py": "streams a shard that storage staged and verified",
-    "pipeline/engine.py": "the live log of a task, which grows while the task runs and is no artifact",
+    "pipeline/local/engine.py": "the live log of a task, which grows while the task runs and is no artifact",
 }
 
 
@@ -97,6 +101,30 @@ def test_imports(source: Path) -> None:
         assert [n for n in names if within(n, {"tensorflow_transform", "tfx_bsl"})] == []
     if path_of(source) not in ("components/shared/gcs.py", "components/shared/s3.py"):
         assert [n for n in names if within(n, OBJECT_STORES)] == []
+
+
+def floor_of(path: str) -> int:
+    """Return the floor of a module of `pipeline`, 0 at the bottom: what all of them may import."""
+    room = path.removeprefix("pipeline/").partition("/")[0]
+    return len(FLOORS) - FLOORS.index(room) if room in FLOORS else 0
+
+
+def test_no_import_of_the_pipeline_runs_up_nor_in_a_circle() -> None:
+    modules = {path_of(s).removesuffix(".py").replace("/", "."): s for s in SOURCES if room_of(s) == "pipeline"}
+    graph: dict[str, set[str]] = {}
+    for name, source in modules.items():
+        imported = {n if n in modules else n.rpartition(".")[0] for n in imports_of(tree_of(source))}
+        graph[name] = (imported & modules.keys()) - {name}
+        up = [n for n in graph[name] if floor_of(path_of(modules[n])) > floor_of(path_of(source))]
+        assert up == [], f"{name} imports from above"
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_only_the_graph_loads_kfp() -> None:
+    for source in SOURCES:
+        top = [statement for statement in tree_of(source).body if isinstance(statement, ast.Import | ast.ImportFrom)]
+        if any(within(name, {"kfp"}) for statement in top for name in imports_of(statement)):
+            assert path_of(source).startswith("pipeline/graph/")
 
 
 @pytest.mark.parametrize("source", [s for s in SOURCES if room_of(s) == "shared"], ids=path_of)

@@ -1,0 +1,39 @@
+"""`alexnet gc`: what killed attempts left under a root, listed, and deleted when asked."""
+
+import argparse
+import time
+from typing import Any
+
+from components.shared import storage
+from pipeline.local import leftovers
+
+DEFAULT_HOURS = 168.0  # a training that waits for its GPUs over a weekend is not left over
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what is left over under a root, and delete it when asked."""
+    found = leftovers.find(storage.absolute(arguments.root), arguments.older_than)
+    for one in found:
+        age = (time.time() - one.modified) / 3600
+        print(f"{one.num_bytes:>15,} bytes  {age:>8.1f} h  {one.uri}  ({one.reason})")
+    if arguments.delete:
+        leftovers.delete(found)
+    total = f"{len(found)} leftovers, {sum(one.num_bytes for one in found):,} bytes"
+    outcome = "deleted" if arguments.delete else "nothing was deleted; --delete does it" if found else "all is well"
+    print(f"{total}: {outcome}")
+    return 0
+
+
+def register(commands: Any) -> None:
+    """Add `alexnet gc` to the command line."""
+    collecting = commands.add_parser("gc", help="list or delete what killed attempts left behind", allow_abbrev=False)
+    collecting.add_argument("--root", required=True, help="folder or URI for everything that is made")
+    collecting.add_argument(
+        "--older-than",
+        type=float,
+        default=DEFAULT_HOURS,
+        metavar="HOURS",
+        help="only what nobody touched for so long (default %(default)s)",
+    )
+    collecting.add_argument("--delete", action="store_true", help="delete it; without, it is only listed")
+    collecting.set_defaults(action=run)

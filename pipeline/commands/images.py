@@ -1,0 +1,44 @@
+"""`alexnet images`: the images that pipeline.yaml names."""
+
+import argparse
+import time
+from typing import Any
+
+from components.shared import runlog
+from components.shared.errors import UsageError
+from pipeline import images
+from pipeline.components import STAGES
+from pipeline.console import Console
+
+
+def images_command(arguments: argparse.Namespace) -> int:
+    """Build, push or list the component images, or write images.json."""
+    stages: list[str] = arguments.stage or list(STAGES)
+    if unknown := set(stages) - set(STAGES):
+        raise UsageError(f"{', '.join(sorted(unknown))}: expected images among {', '.join(STAGES)}")
+    console = Console()
+    if arguments.action_name == "digests":
+        for stage, digest in images.write_digests(stages).items():
+            print(f"{stage:<11} {digest}")
+        print(f"wrote {images.DIGESTS_PATH}; `alexnet compile` puts them into pipeline.yaml")
+        return 0
+    for stage in stages:
+        start = time.monotonic()
+        if arguments.action_name == "sbom":
+            print(images.write_sbom(stage))
+            continue
+        {"build": images.build, "push": images.push}[arguments.action_name](stage, console)
+        console.line(f"{stage:<11} {arguments.action_name} done in {runlog.format_seconds(time.monotonic() - start)}")
+    return 0
+
+
+def register(commands: Any) -> None:
+    """Add the command."""
+    building = commands.add_parser("images", help="build, push or list the component images", allow_abbrev=False)
+    building.add_argument(
+        "action_name", metavar="ACTION", choices=["build", "push", "digests", "sbom"], help="%(choices)s"
+    )
+    building.add_argument(
+        "stage", nargs="*", metavar="COMPONENT", help="which, also train-gpu and evaluate-gpu (default: all)"
+    )
+    building.set_defaults(action=images_command)

@@ -1,0 +1,87 @@
+"""What several commands share: the root, the engine, the server and the run that is meant."""
+
+import argparse
+import os
+from pathlib import Path
+
+from components.shared import storage
+from components.shared.errors import UsageError
+from pipeline.kubeflow import client, runs
+from pipeline.kubeflow.argo import TaskRun
+from pipeline.local.engine import DockerEngine, Engine, ProcessEngine
+
+DEFAULT_ROOT = ".alexnet"
+CANCELLED = 4  # exit code: the run was cancelled, or the command stopped
+
+
+def home_of(root_uri: str) -> Path:
+    """Return the local folder for runs: the root itself, or the default one when the root is remote."""
+    return storage.local_path(root_uri) if storage.is_local(root_uri) else Path(DEFAULT_ROOT).absolute()
+
+
+def engine_for(runner: str, places: dict[str, bool]) -> Engine:
+    """Make the engine; containers see the local ones of these places, and have a network if any is remote."""
+    if runner == "process":
+        return ProcessEngine()
+    local = {storage.local_path(uri).absolute(): writable for uri, writable in places.items() if storage.is_local(uri)}
+    return DockerEngine(local, "none" if len(local) == len(places) else "host")
+
+
+def add_server(parser: argparse.ArgumentParser, endpoint_help: str = "URL of the Kubeflow Pipelines server") -> None:
+    """Add what says which server, and as whom; the same names as `kfp` has."""
+    group = parser.add_argument_group("server")
+    group.add_argument(
+        "--endpoint",
+        metavar="URL",
+        default=os.environ.get("KF_PIPELINES_ENDPOINT", ""),
+        help=f"{endpoint_help} (default: $KF_PIPELINES_ENDPOINT; $KF_PIPELINES_UI_ENDPOINT is for links)",
+    )
+    group.add_argument("--namespace", default="", metavar="NAME", help="the user's namespace on a shared server")
+    group.add_argument("--existing-token", "--token", default="", metavar="TOKEN", help="bearer token")
+    group.add_argument("--cookies", default="", metavar="TEXT", help="Cookie header, as in authservice_session=...")
+
+
+def connect(arguments: argparse.Namespace) -> client.Client:
+    """Make the client that the arguments ask for, and see that the server answers.
+
+    Raises:
+        UsageError: no endpoint, or no URL.
+        Unreachable: no answer.
+        Refused: not a server that lets us in.
+    """
+    endpoint = arguments.endpoint
+    if not endpoint:
+        raise UsageError("--endpoint: which Kubeflow Pipelines server? Pass its URL, or set KF_PIPELINES_ENDPOINT")
+    if not endpoint.startswith(("http://", "https://")):
+        raise UsageError(f"--endpoint: expected a URL such as http://localhost:8080, got {endpoint!r}")
+    ui = os.environ.get("KF_PIPELINES_UI_ENDPOINT", "")
+    server = client.Client(endpoint, ui, arguments.namespace, arguments.existing_token, arguments.cookies)
+    server.healthz()
+    return server
+
+
+def add_run(parser: argparse.ArgumentParser, *, with_task: bool = False) -> None:
+    """Add what says which run, and where it is."""
+    parser.add_argument("run", metavar="RUN", help="run id, run folder, or the address of a run's page")
+    if with_task:
+        parser.add_argument("task", metavar="TASK", nargs="?", default="", help="default: all")
+    parser.add_argument("--root", default=DEFAULT_ROOT, help="the root of a local run (default %(default)s)")
+    add_server(parser, "server that ran it; without one, runs of this machine")
+
+
+def find_run(arguments: argparse.Namespace) -> tuple[runs.RunView, client.Client | None]:
+    """Find the run that is asked for, and the server that has it."""
+    used: list[client.Client] = []
+
+    def connected() -> client.Client:
+        used.append(connect(arguments))
+        return used[0]
+
+    home = home_of(storage.absolute(arguments.root))
+    view = runs.find(arguments.run, home, connected if arguments.endpoint else None)
+    return view, used[0] if used else None
+
+
+def tasks_of(arguments: argparse.Namespace, view: runs.RunView) -> list[TaskRun]:
+    """List the tasks that are meant: the one that is named, or all."""
+    return [view.task(arguments.task)] if arguments.task else view.tasks

@@ -1,0 +1,134 @@
+"""`alexnet run`: the committed pipeline.yaml on this machine."""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from components.sample.contract import Sample
+from components.shared import release, runlog, storage
+from components.shared.errors import AlexNetError, Interrupted
+from pipeline import images
+from pipeline.commands.options import CANCELLED, DEFAULT_ROOT, engine_for, home_of
+from pipeline.console import Console
+from pipeline.local.cache import Cache
+from pipeline.local.engine import ProcessEngine
+from pipeline.local.runner import Run, TaskFailed, new_run, run_pipeline
+from pipeline.spec import ir
+
+
+def _sample_release(run: Run, home: Path, console: Console) -> str:
+    """Generate the sample release under the home folder, or find it there."""
+    start = time.monotonic()
+    release = home / "sample"
+    log_path = run.run_dir / "sample" / "log.jsonl"
+    words = ["python", "-m", f"components.{Sample.NAME}", "--out", str(release)]
+    code, error = ProcessEngine().call("sample", words, log_path, console)
+    if code != 0:
+        raise TaskFailed(f"sample failed with exit code {code}: {error or 'see its log'}\nlog: {log_path}")
+    console.line(f"{'sample':<12} done in {runlog.format_seconds(time.monotonic() - start)}, {release}")
+    return str(release)
+
+
+def _result(run: Run, status: str) -> dict[str, Any]:
+    """Collect what a finished run is asked for most: errors and the paths of its artifacts."""
+    result: dict[str, Any] = {"run_id": run.run_id, "status": status, "run_dir": str(run.run_dir)}
+    evaluated = run.outputs.get("evaluate")
+    if evaluated:
+        metrics = json.loads(storage.read_bytes(evaluated["metrics"]["path"]))
+        result |= {"num_classes": metrics["num_classes"], "num_examples": metrics["num_examples"], "metrics": metrics}
+        result |= {name: evaluated[name]["path"] for name in ("report", "predictions")}
+    for task, artifact in (("ingest", "dataset"), ("statistics", "statistics")):
+        if task in run.outputs:
+            result[artifact] = run.outputs[task][artifact]["path"]
+    models = [outputs["model"]["path"] for outputs in run.outputs.values() if "model" in outputs]
+    return result | ({"model": models[0]} if len(models) == 1 else {"models": models} if models else {})
+
+
+def _summary(result: dict[str, Any]) -> str:
+    metrics = result["metrics"]
+    rows = [
+        f"  {view:<12} top-1 error {100 * metrics['top1_error' + suffix]:5.1f} %"
+        f"   top-5 error {100 * metrics['top5_error' + suffix]:5.1f} %\n"
+        for view, suffix in (("ten crops", ""), ("centre crop", "_center"))
+    ]
+    networks = f", average of {metrics['num_networks']} networks" if metrics["num_networks"] > 1 else ""
+    return (
+        f"\n{result['num_examples']} images, {result['num_classes']} classes"
+        f" (chance {100 * (1 - 1 / result['num_classes']):.1f} %){networks}\n"
+        f"{''.join(rows)}"
+        f"report: {result['report']}"
+    )
+
+
+def _placed(task: ir.Task, values: dict[str, ir.Value]) -> ir.Task:
+    """Return a task with the smaller image that has no CUDA libraries where it is to use no GPU."""
+    source = task.parameters.get("gpus", {}).get("componentInputParameter", "")
+    return replace(task, image=images.without_gpus(task.image)) if values.get(source, "0") == "0" else task
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Run the committed pipeline.yaml locally.
+
+    Returns:
+        The exit code: 0, 1 for a failed task, 4 when stopped.
+    """
+    console = Console()
+    pipeline = ir.load()
+    given = pipeline.parse(arguments.param)
+    # ---- the place: bulk data anywhere, the run folder on this machine ----
+    root_uri = storage.absolute(arguments.root)
+    storage.check_writable(root_uri)
+    home = home_of(root_uri)
+    run = new_run(home, {})
+    console.line(f"run {run.run_id}, folder {run.run_dir}")
+    status, failure = "failed", None
+    try:
+        # ---- the input ----
+        release_uri = storage.absolute(arguments.release) if arguments.release else _sample_release(run, home, console)
+        # A laptop has no GPUs unless its owner says so; without a release there is little to learn from.
+        local = {"gpus": "0", "evaluate_gpus": "0"} | ({} if arguments.release else {"recipe": "smoke"})
+        run.values = pipeline.defaults | local | given
+        run.values |= {"release_uri": release_uri, "root_uri": root_uri}
+        run.values["release_fingerprint"] = release.fingerprint(release_uri)
+        # ---- the tasks ----
+        pipeline = replace(pipeline, tasks=[_placed(task, run.values) for task in pipeline.tasks])
+        engine = engine_for(arguments.runner, {release_uri: False, root_uri: True, str(home): True})
+        cache = None if arguments.no_cache else Cache(home / "cache")
+        run_pipeline(pipeline, run, engine, cache, console)
+        status = "succeeded"
+    except (Interrupted, KeyboardInterrupt) as error:
+        status, failure = "cancelled", str(error) or "stopped"
+    except AlexNetError as error:
+        failure = str(error)
+    # ---- what came of it ----
+    result = _result(run, status)
+    if failure:
+        sys.stderr.write(f"alexnet: {failure}\n")
+        result["error"] = failure
+    if arguments.json:
+        print(json.dumps(result))
+    elif status == "succeeded":
+        print(_summary(result))
+    return {"succeeded": 0, "failed": 1, "cancelled": CANCELLED}[status]
+
+
+def register(commands: Any) -> None:
+    """Add the command."""
+    run = commands.add_parser(
+        "run", help="run pipeline.yaml on this machine, one process or container per task", allow_abbrev=False
+    )
+    run.add_argument("--release", default="", help="folder or URI of the release (default: generate a small sample)")
+    run.add_argument(
+        "--root", default=DEFAULT_ROOT, help="folder or URI for everything that is made (default %(default)s)"
+    )
+    run.add_argument(
+        "--runner", choices=["process", "docker"], default="process", help="what a task is (default %(default)s)"
+    )
+    run.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a pipeline parameter")
+    run.add_argument("--no-cache", action="store_true", help="run every step again")
+    run.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    run.set_defaults(action=run_command)
