@@ -5,6 +5,7 @@ pipeline.yaml, so that no mutable tag reaches a cluster.
 """
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from components.shared.errors import AlexNetError, UsageError
 from pipeline.components import SOURCE_DIR, code_digest
 from pipeline.console import Console
 
-VERSION = "0.1.0"
+VERSION = importlib.metadata.version("alexnet-kubeflow")
 DIGESTS_PATH = SOURCE_DIR / "images.json"
 SBOM_DIR = SOURCE_DIR / "build" / "sbom"
 

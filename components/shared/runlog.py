@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Literal, TextIO
 
@@ -94,12 +95,26 @@ def hold_stderr() -> Iterator[None]:
 
 
 class Progress:
-    """Reports work done at most once every `interval_seconds`, with rate and time left."""
+    """Reports work done at most once every `interval_seconds`, with rate and time left.
 
-    def __init__(self, log: RunLog, total: int, unit: str, *, done: int = 0, interval_seconds: float = 1.0) -> None:
+    Both are of the last `window_seconds`, so that they follow a rate that changes.
+    """
+
+    def __init__(
+        self,
+        log: RunLog,
+        total: int,
+        unit: str,
+        *,
+        done: int = 0,
+        interval_seconds: float = 1.0,
+        window_seconds: float = 60.0,
+    ) -> None:
         self._log, self._total, self._unit, self._interval = log, total, unit, interval_seconds
-        self._first = self.done = done
-        self._start = self._last = time.monotonic()
+        self._window = window_seconds
+        self.done = done
+        self._marks = deque([(time.monotonic(), done)])  # of each report; the first is the last before the window
+        self._last = self._marks[0][0]
 
     def update(self, done: int, **fields: Any) -> None:
         """Set the amount done; logs when the interval has passed or the work is complete."""
@@ -108,7 +123,11 @@ class Progress:
         if now - self._last < self._interval and done < self._total:
             return
         self._last = now
-        rate = (done - self._first) / max(now - self._start, 1e-9)
+        while len(self._marks) > 1 and self._marks[1][0] <= now - self._window:
+            self._marks.popleft()
+        start, before = self._marks[0]
+        self._marks.append((now, done))
+        rate = (done - before) / max(now - start, 1e-9)
         eta = (self._total - done) / rate if rate > 0 else 0.0
         self._log.info(
             "progress",

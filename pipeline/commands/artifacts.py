@@ -1,4 +1,4 @@
-"""`alexnet artifacts`: what a run of this machine or of a server made, listed and downloaded."""
+"""`alexnet artifacts`: what a run made, listed and downloaded."""
 
 import argparse
 import json

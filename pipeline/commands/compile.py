@@ -1,4 +1,4 @@
-"""`alexnet compile`: pipeline.yaml and the tables of README.md."""
+"""`alexnet compile`: make pipeline.yaml and README's tables from the graph."""
 
 import argparse
 import sys

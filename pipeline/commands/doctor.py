@@ -1,4 +1,4 @@
-"""`alexnet doctor`: is everything there that a run needs?"""
+"""`alexnet doctor`: check what a run needs, a line each."""
 
 import argparse
 import itertools

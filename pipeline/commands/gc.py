@@ -1,4 +1,4 @@
-"""`alexnet gc`: what killed attempts left under a root, listed, and deleted when asked."""
+"""`alexnet gc`: list or delete what killed attempts left behind."""
 
 import argparse
 import time

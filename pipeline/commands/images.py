@@ -1,4 +1,4 @@
-"""`alexnet images`: the images that pipeline.yaml names."""
+"""`alexnet images`: build, push or list the images that pipeline.yaml names."""
 
 import argparse
 import time

@@ -1,4 +1,4 @@
-"""`alexnet logs`: what the tasks of a run printed, of this machine or of a server."""
+"""`alexnet logs`: what the tasks of a run printed."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""`alexnet run`: the committed pipeline.yaml on this machine."""
+"""`alexnet run`: pipeline.yaml on this machine, a process or container a task."""
 
 import argparse
 import json

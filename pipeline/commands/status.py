@@ -1,4 +1,4 @@
-"""`alexnet status`: the tasks of a run, of this machine or of a server."""
+"""`alexnet status`: the tasks of a run."""
 
 import argparse
 import json

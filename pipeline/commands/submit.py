@@ -1,4 +1,4 @@
-"""`alexnet submit`: pipeline.yaml on Kubeflow."""
+"""`alexnet submit`: run pipeline.yaml on Kubeflow, and watch it."""
 
 import argparse
 import sys

@@ -7,6 +7,9 @@ import sys
 import pytest
 from conftest import PROJECT_DIR, alexnet
 
+from pipeline import images
+from pipeline.commands.alexnet import COMMANDS
+
 
 @pytest.mark.parametrize(
     ("parameter", "expected"),
@@ -27,6 +30,18 @@ def test_a_wrong_parameter_is_a_usage_error(tmp_path, parameter, expected):
     assert parameter.partition("=")[0] in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "root").exists()
+
+
+def test_alexnet_alone_lists_every_command_in_one_line_of_80_columns():
+    alone, asked = alexnet(), alexnet("--help")
+    assert (alone.returncode, alone.stdout) == (asked.returncode, asked.stdout) == (0, alone.stdout)
+    for modules in COMMANDS.values():
+        for module in modules:
+            name = module.__name__.rpartition(".")[2]
+            (line,) = [line for line in alone.stdout.splitlines() if line.startswith(f"  {name} ")]
+            assert len(line) <= 80
+            assert len(line.split()) > 2
+    assert alexnet("--version").stdout.strip() == f"alexnet {images.VERSION}"
 
 
 def test_an_unknown_flag_is_a_usage_error():

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,12 +69,28 @@ def test_durations(seconds: float, text: str) -> None:
 def test_progress_counts_rate_and_time_left() -> None:
     stream = io.StringIO()
     progress = Progress(log_to(stream, "json"), 100, "images", done=20, interval_seconds=0)
-    progress._start -= 10  # ten seconds ago
+    progress._marks[0] = (progress._marks[0][0] - 10, 20)  # ten seconds ago
     progress.update(60, data_ms=1.5)
     entry = json.loads(stream.getvalue())
     assert (entry["done"], entry["total"], entry["unit"], entry["data_ms"]) == (60, 100, "images", 1.5)
     assert entry["rate"] == pytest.approx(4, rel=0.01)  # what was done before does not count
     assert entry["eta_seconds"] == pytest.approx(10, rel=0.01)
+
+
+def test_time_left_follows_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten images a second for ten minutes, then one: the time left is soon that of one a second."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    stream = io.StringIO()
+    progress = Progress(log_to(stream, "json"), 10_000, "images", window_seconds=60)
+    done = 0
+    for rate in [10] * 600 + [1] * 61:
+        now, done = now + 1, done + rate
+        progress.update(done)
+    entry = json.loads(stream.getvalue().splitlines()[-1])
+    assert entry["rate"] == pytest.approx(1, abs=0.2)
+    assert entry["eta_seconds"] == pytest.approx(10_000 - done, rel=0.2)
+    assert len(progress._marks) < 70
 
 
 def test_progress_is_rare_but_ends() -> None:
