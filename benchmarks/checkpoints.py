@@ -18,18 +18,18 @@ import numpy as np
 
 from benchmarks.steps import random_batch
 from components.shared.runlog import RunLog, hold_stderr
-from components.train import network
-from components.train.saver import MAX_SHARE
-from components.train.switches import named
+from components.train.net import network
+from components.train.recipes.switches import named
+from components.train.run.saver import MAX_SHARE
 
 with hold_stderr():
     import tensorflow as tf
 
-    from components.train.checkpoint import Checkpoints
-    from components.train.model import AlexNet
-    from components.train.optimizer import PaperSGD
-    from components.train.saver import Saver
-    from components.train.step import make_train_step
+    from components.train.net.model import AlexNet
+    from components.train.net.optimizer import PaperSGD
+    from components.train.run.checkpoint import Checkpoints
+    from components.train.run.saver import Saver
+    from components.train.run.step import make_train_step
 
 MINUTES = 2.0  # the default of --checkpoint-minutes
 

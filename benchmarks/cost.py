@@ -11,8 +11,8 @@ import argparse
 from dataclasses import dataclass
 
 from benchmarks.steps import gflop_per_image
-from components.train import network
-from components.train.recipe import ALEXNET_2012
+from components.train.net import network
+from components.train.recipes.alexnet_2012 import ALEXNET_2012
 
 TRAIN_IMAGES, VALIDATION_IMAGES, SAMPLED_VALIDATION = 1_261_406, 50_000, 1024
 GPUS = 2

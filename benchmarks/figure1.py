@@ -24,9 +24,9 @@ with hold_stderr():
     import keras
     import tensorflow as tf
 
-    from components.train.model import initial_seed
-    from components.train.optimizer import PaperSGD
-    from components.train.step import cross_entropy, num_larger
+    from components.train.net.model import initial_seed
+    from components.train.net.optimizer import PaperSGD
+    from components.train.run.step import cross_entropy, num_larger
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

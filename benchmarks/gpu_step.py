@@ -25,11 +25,12 @@ import numpy as np
 from keras import ops
 
 from benchmarks.steps import gflop_per_image, random_batch, shortest, torch_step
-from components.train import network
-from components.train.model import AlexNet, prepare_training
-from components.train.optimizer import paper_update, rate_index, weight_decay
-from components.train.recipe import ALEXNET_2012, Recipe
-from components.train.step import cross_entropy, num_larger
+from components.train.net import network
+from components.train.net.model import AlexNet, prepare_training
+from components.train.net.optimizer import paper_update, rate_index, weight_decay
+from components.train.recipes.alexnet_2012 import ALEXNET_2012
+from components.train.recipes.recipe import Recipe
+from components.train.run.step import cross_entropy, num_larger
 
 Arrays = dict[str, Any]
 STEPS = 10

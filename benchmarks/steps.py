@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from components.train import network
+from components.train.net import network
 
 
 def gflop_per_image(layers: list[network.Layer]) -> float:

@@ -21,19 +21,20 @@ import numpy as np
 from benchmarks.steps import gflop_per_image, random_batch, shortest, torch_step
 from components.shared import manifest
 from components.shared.runlog import RunLog, hold_stderr
-from components.train import network
-from components.train.recipe import ALEXNET_2012, Recipe
-from components.train.switches import named
+from components.train.net import network
+from components.train.recipes.alexnet_2012 import ALEXNET_2012
+from components.train.recipes.recipe import Recipe
+from components.train.recipes.switches import named
 
 with hold_stderr():
     import tensorflow as tf
 
-    from components.train.data import TrainingBatches
-    from components.train.loader import iterate
-    from components.train.model import AlexNet
-    from components.train.optimizer import PaperSGD
-    from components.train.shards import Split
-    from components.train.step import make_train_step
+    from components.train.input.draws import TrainingBatches
+    from components.train.input.loader import iterate
+    from components.train.input.split import Split
+    from components.train.net.model import AlexNet
+    from components.train.net.optimizer import PaperSGD
+    from components.train.run.step import make_train_step
 
 MATMUL_SIZE = 3072
 INPUT_IMAGES = 2048

@@ -82,7 +82,7 @@ class ModelContent(TypedDict):
 
     recipe_name: str
     recipe: dict[str, Any]
-    network: list[dict[str, Any]]  # the layers as plain data; see components/train/network.py
+    network: list[dict[str, Any]]  # the layers as plain data; see components/train/net/network.py
     num_parameters: int
     classes: list[ClassEntry]
     dataset_digest: str
@@ -130,9 +130,9 @@ def source_digest(file: str, *names: str) -> str:
 
     Args:
         file: `__file__` of the caller.
-        names: modules in the same folder.
+        names: modules in the same folder, or `folder/module` below it.
     """
-    return digest_of([storage.sha256(str(Path(file).with_name(f"{name}.py"))) for name in names])
+    return digest_of([storage.sha256(str(Path(file).parent / f"{name}.py")) for name in names])
 
 
 @dataclass(frozen=True)

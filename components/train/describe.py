@@ -6,8 +6,9 @@ import sys
 
 from components.shared.contract import fields
 from components.shared.errors import UsageError
-from components.train import network, switches
 from components.train.contract import Train
+from components.train.net import network
+from components.train.recipes import switches
 
 
 def _size(values: list[int]) -> str:

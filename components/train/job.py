@@ -13,22 +13,25 @@ from components.shared import manifest, runlog, storage
 from components.shared.errors import DataError, UsageError
 from components.shared.manifest import Manifest, ModelContent
 from components.shared.records import IMAGE_SIZE
-from components.train import network, report, switches
 from components.train.contract import Train
-from components.train.recipe import Recipe
+from components.train.net import network
+from components.train.recipes import switches
+from components.train.recipes.recipe import Recipe
+from components.train.run import report
 
 with runlog.hold_stderr():
     import tensorflow as tf
 
-    from components.train import devices, towers
-    from components.train.checkpoint import Arrays, Checkpoints
-    from components.train.data import TrainingBatches
-    from components.train.loop import Run, State, train
-    from components.train.model import AlexNet, center_mean
-    from components.train.optimizer import PaperSGD
-    from components.train.shards import Split
-    from components.train.step import strategy_for
-    from components.train.trace import Logs, json_lines
+    from components.train.input.draws import TrainingBatches
+    from components.train.input.split import Split
+    from components.train.net import towers
+    from components.train.net.model import AlexNet, center_mean
+    from components.train.net.optimizer import PaperSGD
+    from components.train.run import devices
+    from components.train.run.checkpoint import Arrays, Checkpoints
+    from components.train.run.loop import Run, State, train
+    from components.train.run.step import strategy_for
+    from components.train.run.trace import Logs, json_lines
 
 Metadata = dict[str, dict[str, Any]]
 
@@ -85,7 +88,7 @@ def run(config: Train) -> Metadata:
     """Train, or adopt what an earlier run with the same inputs and configuration published.
 
     Raises:
-        AlexNetError: see `components.train.loop.train`.
+        AlexNetError: see `components.train.run.loop.train`.
         DataError: the inputs do not belong together or are damaged.
         StorageError: an input cannot be read or the root cannot be written.
         UsageError: there are fewer GPUs than asked for, the network cannot be shared among them as asked, or switches
@@ -108,7 +111,9 @@ def run(config: Train) -> Metadata:
             "dataset": dataset.digest,
             "statistics": statistics.digest,
             "source": manifest.source_digest(
-                __file__, "data", "loader", "model", "network", "optimizer", "schedule", "shards", "step", "towers"
+                __file__,
+                *("input/draws", "input/loader", "input/split", "net/model", "net/network", "net/optimizer"),
+                *("net/towers", "recipes/schedule", "run/step"),
             ),
         }
     )[:16]

@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 from components.evaluate.network import Network
-from components.train.model import AlexNet
-from components.train.network import build
-from components.train.recipe import RECIPES
-from components.train.switches import named
+from components.train.net.model import AlexNet
+from components.train.net.network import build
+from components.train.recipes.known import RECIPES
+from components.train.recipes.switches import named
 
 OTHER_NETWORKS = ["plain-pool", "no-lrn", "one-tower", "drop-conv3+drop-conv4+drop-conv5", "tanh", "no-dropout"]
 OTHER_NETWORKS += ["conv6", "plain-pool+drop-conv5+conv6", "one-tower+conv6"]

@@ -10,7 +10,7 @@ from browser import OVERFLOW, WIDTHS, shown_in_iframe
 from components.evaluate import job, predictions
 from components.evaluate import report as evaluation_report
 from components.evaluate.metrics import confusion_matrix
-from components.train import report as training_report
+from components.train.run import report as training_report
 
 OPEN_ALL = "[...document.querySelectorAll('details')].map(e => { e.open = true; return e.open; }).length"
 

@@ -14,7 +14,7 @@ from conftest import PROJECT_DIR, alexnet
 from components.shared import storage
 from components.shared.manifest import Manifest, publish, save
 from components.shared.runlog import RunLog
-from components.train.checkpoint import Checkpoints
+from components.train.run.checkpoint import Checkpoints
 from pipeline.components import COMPONENTS
 from pipeline.local import leftovers
 

@@ -29,8 +29,9 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_FLOW_LINES = 300, 50, 80
 FLOWS = {"run", "main", "alexnet", "train"}  # read from top to bottom: components, commands, the graph, the training
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
-# The rooms of `pipeline` from top to bottom; what lies in none of them stands below all.
-FLOORS = ("commands", "kubeflow", "local", "graph", "spec")
+# The rooms within a room, from top to bottom; what lies in none is below all in `pipeline`, above all in `train`.
+PIPELINE_FLOORS = (("commands",), ("kubeflow",), ("local",), ("graph",), ("spec",))
+TRAIN_FLOORS = (("run",), ("input", "net"), ("recipes",))
 
 OBJECT_STORES = {"google.cloud", "boto3", "botocore", "minio", "fsspec", "gcsfs", "s3fs"}
 FILE_METHODS = {"open", "read_text", "read_bytes", "write_text", "write_bytes"}
@@ -103,19 +104,23 @@ def test_imports(source: Path) -> None:
         assert [n for n in names if within(n, OBJECT_STORES)] == []
 
 
-def floor_of(path: str) -> int:
-    """Return the floor of a module of `pipeline`, 0 at the bottom: what all of them may import."""
-    room = path.removeprefix("pipeline/").partition("/")[0]
-    return len(FLOORS) - FLOORS.index(room) if room in FLOORS else 0
+def floor_of(path: str, floors: tuple[tuple[str, ...], ...], otherwise: int) -> int:
+    """Return the floor of a module, 0 at the bottom; `otherwise` is that of what lies in no room."""
+    room = path.rpartition("/")[0].rpartition("/")[2]
+    return next((len(floors) - k for k, rooms in enumerate(floors) if room in rooms), otherwise)
 
 
-def test_no_import_of_the_pipeline_runs_up_nor_in_a_circle() -> None:
-    modules = {path_of(s).removesuffix(".py").replace("/", "."): s for s in SOURCES if room_of(s) == "pipeline"}
+@pytest.mark.parametrize(
+    ("room", "floors", "otherwise"), [("pipeline", PIPELINE_FLOORS, 0), ("train", TRAIN_FLOORS, len(TRAIN_FLOORS) + 1)]
+)
+def test_no_import_runs_up_nor_in_a_circle(room: str, floors: tuple[tuple[str, ...], ...], otherwise: int) -> None:
+    modules = {path_of(s).removesuffix(".py").replace("/", "."): s for s in SOURCES if room_of(s) == room}
     graph: dict[str, set[str]] = {}
     for name, source in modules.items():
         imported = {n if n in modules else n.rpartition(".")[0] for n in imports_of(tree_of(source))}
-        graph[name] = (imported & modules.keys()) - {name}
-        up = [n for n in graph[name] if floor_of(path_of(modules[n])) > floor_of(path_of(source))]
+        graph[name] = (imported & modules.keys()) - {name, f"components.{room}.contract"}
+        here = floor_of(path_of(source), floors, otherwise)
+        up = [n for n in graph[name] if floor_of(path_of(modules[n]), floors, otherwise) > here]
         assert up == [], f"{name} imports from above"
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 

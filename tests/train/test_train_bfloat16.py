@@ -11,12 +11,13 @@ from test_train_job import config_of, digest, stop_after
 from tiny_dataset import NUM_CLASSES, tiny, write_inputs
 
 from components.shared import manifest
-from components.train import job, network
-from components.train.model import AlexNet
-from components.train.optimizer import PaperSGD
-from components.train.recipe import RECIPES
-from components.train.step import cross_entropy, make_train_step
-from components.train.switches import named
+from components.train import job
+from components.train.net import network
+from components.train.net.model import AlexNet
+from components.train.net.optimizer import PaperSGD
+from components.train.recipes.known import RECIPES
+from components.train.recipes.switches import named
+from components.train.run.step import cross_entropy, make_train_step
 
 
 def test_layers_are_bfloat16_and_what_is_kept_is_float32():
@@ -112,7 +113,7 @@ import numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 3)
 import test_train_bfloat16 as test
-from components.train import towers
+from components.train.net import towers
 one = test.steps(test.start("bfloat16"), 4)
 halves = test.steps(towers.TowerNet(test.start("bfloat16"), ("/device:CPU:1", "/device:CPU:2")), 4)
 with tf.distribute.MirroredStrategy(["CPU:1", "CPU:2"]).scope():

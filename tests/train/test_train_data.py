@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from tiny_dataset import NUM_CLASSES, tiny, write_inputs
 
 from components.shared import runlog
-from components.train.data import CenterBatches, TrainingBatches, bernoulli, epoch_order, generator, noise_basis
-from components.train.loader import iterate
-from components.train.recipe import ALEXNET_2012, ALEXNET_2012_PAPER
-from components.train.shards import Split
+from components.train.input.draws import CenterBatches, TrainingBatches, bernoulli, epoch_order, generator, noise_basis
+from components.train.input.loader import iterate
+from components.train.input.split import Split
+from components.train.recipes.alexnet_2012 import ALEXNET_2012
+from components.train.recipes.alexnet_2012_paper import ALEXNET_2012_PAPER
 
 PUBLISHED = {
     "standard_deviations": [19.720833, 37.093889, 121.780061],

@@ -18,12 +18,13 @@ from tiny_dataset import example, tiny, write_dataset, write_inputs, write_stati
 
 from components.shared import errors, manifest, runlog, storage
 from components.shared.errors import AlexNetError, DataError, Interrupted, UsageError
-from components.train import job, loop
-from components.train.checkpoint import Checkpoints
+from components.train import job
 from components.train.contract import Train
-from components.train.data import CenterBatches, TrainingBatches
-from components.train.loop import State, check_stuck
-from components.train.recipe import RECIPES
+from components.train.input.draws import CenterBatches, TrainingBatches
+from components.train.recipes.known import RECIPES
+from components.train.run import loop
+from components.train.run.checkpoint import Checkpoints
+from components.train.run.loop import State, check_stuck
 
 LOG = runlog.RunLog("train")
 
@@ -112,8 +113,8 @@ def test_validation_error_is_exact(whole, inputs):
     """Recomputes the last epoch's validation from the published files, image by image."""
     import tensorflow as tf
 
-    from components.train.model import AlexNet
-    from components.train.shards import Split
+    from components.train.input.split import Split
+    from components.train.net.model import AlexNet
 
     model = manifest.load(str(whole[0] / "model.json"), "model")
     weights = safetensors.numpy.load_file(model.stage("weights.safetensors"))

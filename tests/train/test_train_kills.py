@@ -24,9 +24,11 @@ import json, math, os, signal, sys
 sys.path[:0] = [sys.argv[1]]
 from tiny_dataset import tiny
 from components.shared import storage
-from components.train import data, job, saver
+from components.train import job
+from components.train.input import draws
+from components.train.run import saver
 from components.train.contract import Train
-from components.train.recipe import RECIPES
+from components.train.recipes.known import RECIPES
 
 plan, num_epochs = json.loads(sys.argv[2]), int(sys.argv[3])
 
@@ -41,7 +43,7 @@ def fatal(function):
         return function(*args, **settings)
     return call
 
-data.TrainingBatches.read = fatal(data.TrainingBatches.read)
+draws.TrainingBatches.read = fatal(draws.TrainingBatches.read)
 storage.create, storage.delete = fatal(storage.create), fatal(storage.delete)
 saver.MAX_SHARE = math.inf
 RECIPES["smoke"] = tiny(name="smoke", num_epochs=num_epochs)

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from tiny_dataset import NUM_CLASSES, tiny
 
-from components.train import network
-from components.train.model import (
+from components.train.net import network
+from components.train.net.model import (
     AlexNet,
     center_mean,
     local_response_norm,
@@ -18,7 +18,9 @@ from components.train.model import (
     prepare_training,
     spatial_norm,
 )
-from components.train.recipe import ALEXNET_2012, ALEXNET_2012_PAPER, SMOKE
+from components.train.recipes.alexnet_2012 import ALEXNET_2012
+from components.train.recipes.alexnet_2012_paper import ALEXNET_2012_PAPER
+from components.train.recipes.smoke import SMOKE
 
 CODE = {"size": 5, "k": 2.0, "alpha": 2e-5, "beta": 0.75}
 PAPER = {**CODE, "alpha": 1e-4}

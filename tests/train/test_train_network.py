@@ -7,8 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from components.train import network
-from components.train.recipe import ALEXNET_2012, ALEXNET_2012_PAPER, RECIPES, SMOKE
+from components.train.net import network
+from components.train.recipes.alexnet_2012 import ALEXNET_2012
+from components.train.recipes.alexnet_2012_paper import ALEXNET_2012_PAPER
+from components.train.recipes.known import RECIPES
+from components.train.recipes.smoke import SMOKE
 
 FULL = {layer["name"]: layer for layer in network.build(ALEXNET_2012, 1000)}
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.train.optimizer import PaperSGD, paper_update, rate_index, rates
-from components.train.recipe import ALEXNET_2012
-from components.train.step import cross_entropy, num_larger
+from components.train.net.optimizer import PaperSGD, paper_update, rate_index, rates
+from components.train.recipes.alexnet_2012 import ALEXNET_2012
+from components.train.run.step import cross_entropy, num_larger
 
 STEPS = [(0.2, 0.01), (-0.1, 0.01), (0.05, 0.001)]
 
@@ -82,10 +82,10 @@ import numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from tiny_dataset import tiny
-from components.train import network
-from components.train.model import AlexNet
-from components.train.optimizer import PaperSGD
-from components.train.step import make_train_step, make_validation_step
+from components.train.net import network
+from components.train.net.model import AlexNet
+from components.train.net.optimizer import PaperSGD
+from components.train.run.step import make_train_step, make_validation_step
 recipe = tiny()
 layers = network.build(recipe, 3)
 

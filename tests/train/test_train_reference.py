@@ -10,11 +10,11 @@ import numpy_reference
 import pytest
 import tensorflow as tf
 
-from components.train import network
-from components.train.model import AlexNet
-from components.train.optimizer import PaperSGD
-from components.train.step import cross_entropy, make_train_step
-from components.train.switches import named
+from components.train.net import network
+from components.train.net.model import AlexNet
+from components.train.net.optimizer import PaperSGD
+from components.train.recipes.switches import named
+from components.train.run.step import cross_entropy, make_train_step
 
 NUM_CLASSES, BATCH, UNITS = 3, 4, 16
 FILTERS = (12, 12, 8, 8, 8, 8)

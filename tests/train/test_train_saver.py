@@ -18,8 +18,9 @@ from tiny_dataset import write_inputs
 
 from components.shared import runlog, storage
 from components.shared.errors import AlexNetError, Interrupted, StorageError
-from components.train import checkpoint, job, loop, saver
-from components.train.saver import MAX_SHARE, Saver
+from components.train import job
+from components.train.run import checkpoint, loop, saver
+from components.train.run.saver import MAX_SHARE, Saver
 
 SOON = 0.0001  # minutes: after every step that has no write beside it
 
@@ -156,9 +157,10 @@ import contextlib, json, math, os, signal, sys, threading
 sys.path[:0] = [sys.argv[1]]
 from tiny_dataset import tiny
 from components.shared import storage
-from components.train import job, loop, saver
+from components.train import job
+from components.train.run import loop, saver
 from components.train.contract import Train
-from components.train.recipe import RECIPES
+from components.train.recipes.known import RECIPES
 
 RECIPES["smoke"] = tiny(name="smoke")
 saver.MAX_SHARE = math.inf  # or the second checkpoint of a slow machine is the last, and waited for

@@ -14,10 +14,10 @@ from tiny_dataset import NUM_CLASSES, draw_image, example, tiny, write_dataset, 
 
 from components.shared import manifest, records
 from components.shared.errors import DataError, StorageError
-from components.train import loader
-from components.train.data import CenterBatches, TrainingBatches
-from components.train.loader import iterate
-from components.train.shards import Split, jpeg_shape, read_index
+from components.train.input import loader
+from components.train.input.draws import CenterBatches, TrainingBatches
+from components.train.input.loader import iterate
+from components.train.input.split import Split, jpeg_shape, read_index
 
 SHARD = "train-00001-of-00002.tfrecord"
 

@@ -20,17 +20,19 @@ import json, os, signal, sys, threading, time
 sys.path[:0] = [sys.argv[1]]
 from tiny_dataset import tiny
 from components.shared import contract, storage
-from components.train import checkpoint, data, job, loader, loop, report
+from components.train import job
+from components.train.input import draws, loader
+from components.train.run import checkpoint, loop, report
 from components.train.contract import Train
-from components.train.recipe import RECIPES
+from components.train.recipes.known import RECIPES
 
 POINTS = {
     "loading": (job, "load_inputs"),
     "network": (job, "make_network"),
     "first step": (loop, "rates"),
     "resuming": (checkpoint.Checkpoints, "_load"),
-    "reading": (data.TrainingBatches, "read"),
-    "validating": (data.CenterBatches, "read"),
+    "reading": (draws.TrainingBatches, "read"),
+    "validating": (draws.CenterBatches, "read"),
     "saving": (storage, "create"),
     "report": (report, "build"),
 }
@@ -38,7 +40,7 @@ POINTS = {
 def stall(shard, seconds):
     # From its sixth batch on the shard is a pipe that nobody writes to: opening it waits, as on a dead mount.
     # Only that batch is given up soon: on a busy machine the first batch of a process takes seconds, too.
-    before, wait = data.TrainingBatches.read, loader._wait
+    before, wait = draws.TrainingBatches.read, loader._wait
     def read(self, step):
         if step == 5:
             os.rename(shard, shard + ".aside")
@@ -50,7 +52,7 @@ def stall(shard, seconds):
         if step == 5 and not seconds:
             loader.STARVED_SECONDS = 3.0
         return wait(batches, ready, step, stopped)
-    data.TrainingBatches.read, loader._wait = read, wait_less
+    draws.TrainingBatches.read, loader._wait = read, wait_less
 
 def stop_at(point, detail, calls):
     if point == "stalled":
@@ -72,7 +74,7 @@ def say(read):
         return read(self, step)
     return call
 
-data.TrainingBatches.read = say(data.TrainingBatches.read)
+draws.TrainingBatches.read = say(draws.TrainingBatches.read)
 RECIPES["smoke"] = tiny(name="smoke")
 loop.VALIDATION_BATCH = 4
 for flags, stop, num_devices in json.loads(sys.argv[2]):

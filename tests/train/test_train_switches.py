@@ -9,15 +9,19 @@ from tiny_dataset import NUM_CLASSES, tiny, write_inputs
 
 from components.shared import manifest, runlog
 from components.shared.errors import UsageError
-from components.train import contract, job, network, schedule
-from components.train.data import TrainingBatches
-from components.train.loader import iterate
-from components.train.model import AlexNet
-from components.train.optimizer import PaperSGD, rates
-from components.train.recipe import ALEXNET_2012, ALEXNET_2012_PAPER, RECIPES
-from components.train.shards import Split
-from components.train.step import make_train_step
-from components.train.switches import SWITCHES, described, named
+from components.train import contract, job
+from components.train.input.draws import TrainingBatches
+from components.train.input.loader import iterate
+from components.train.input.split import Split
+from components.train.net import network
+from components.train.net.model import AlexNet
+from components.train.net.optimizer import PaperSGD, rates
+from components.train.recipes import schedule
+from components.train.recipes.alexnet_2012 import ALEXNET_2012
+from components.train.recipes.alexnet_2012_paper import ALEXNET_2012_PAPER
+from components.train.recipes.known import RECIPES
+from components.train.recipes.switches import SWITCHES, described, named
+from components.train.run.step import make_train_step
 
 
 def layers_of(name):

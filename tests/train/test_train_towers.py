@@ -12,11 +12,13 @@ from tiny_dataset import NUM_CLASSES, tiny, write_inputs
 
 from components.shared import runlog, storage
 from components.shared.errors import UsageError
-from components.train import job, network, towers
-from components.train.checkpoint import Checkpoints
+from components.train import job
 from components.train.contract import Train
-from components.train.model import AlexNet
-from components.train.recipe import ALEXNET_2012, RECIPES
+from components.train.net import network, towers
+from components.train.net.model import AlexNet
+from components.train.recipes.alexnet_2012 import ALEXNET_2012
+from components.train.recipes.known import RECIPES
+from components.train.run.checkpoint import Checkpoints
 
 # CPU:0 is the host, the other two hold a tower each.
 TWO_DEVICES = """
@@ -27,11 +29,11 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 3)
 from tensorflow.python.eager import context
 from tiny_dataset import tiny
-from components.train import network, towers
-from components.train.model import AlexNet
-from components.train.optimizer import PaperSGD
-from components.train.step import cross_entropy, make_train_step, make_validation_step
-from components.train.switches import SWITCHES
+from components.train.net import network, towers
+from components.train.net.model import AlexNet
+from components.train.net.optimizer import PaperSGD
+from components.train.run.step import cross_entropy, make_train_step, make_validation_step
+from components.train.recipes.switches import SWITCHES
 
 DEVICES = ("/device:CPU:1", "/device:CPU:2")
 MEAN = np.full((224, 224, 3), 120, np.float32)

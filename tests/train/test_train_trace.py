@@ -13,10 +13,12 @@ from test_train_job import config_of
 from tiny_dataset import TINY, tiny, write_inputs
 
 from components.shared import manifest, runlog, storage
-from components.train import devices, job, loop, trace
-from components.train.recipe import ALEXNET_2012, RECIPES
-from components.train.schedule import current_phase
-from components.train.trace import Logs, Trace
+from components.train import job
+from components.train.recipes.alexnet_2012 import ALEXNET_2012
+from components.train.recipes.known import RECIPES
+from components.train.recipes.schedule import current_phase
+from components.train.run import devices, loop, trace
+from components.train.run.trace import Logs, Trace
 
 
 def lines(model, name):

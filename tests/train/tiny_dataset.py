@@ -9,7 +9,9 @@ import simplejpeg
 from components.shared import manifest, records, storage
 from components.shared.errors import DataError
 from components.shared.manifest import Manifest
-from components.train.recipe import SMOKE, Recipe, _phase
+from components.train.recipes.recipe import Recipe
+from components.train.recipes.recipe import phase as _phase
+from components.train.recipes.smoke import SMOKE
 
 NUM_CLASSES = 3
 

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from components.train.network import Layer, base_name
-from components.train.recipe import Recipe
+from components.train.net.network import Layer, base_name
+from components.train.recipes.recipe import Recipe
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import tensorflow as tf
 
 from components.shared.errors import DataError, StorageError
-from components.train.data import CROP_SIZE, Batches
+from components.train.input.draws import CROP_SIZE, Batches
 
 # A core decodes about 3,000 images/s; more threads would only hold more batches in memory.
 MAX_THREADS = 16

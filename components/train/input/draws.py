@@ -13,8 +13,8 @@ import numpy as np
 
 from components.shared import records
 from components.shared.manifest import StatisticsContent
-from components.train.recipe import Recipe
-from components.train.shards import Split
+from components.train.input.split import Split
+from components.train.recipes.recipe import Recipe
 
 CROP_SIZE = 224
 MAX_OFFSET = records.IMAGE_SIZE - CROP_SIZE  # 32: 33 start positions on each axis

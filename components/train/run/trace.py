@@ -21,8 +21,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from components.shared import records, storage
-from components.train.recipe import Phase, Recipe
-from components.train.schedule import num_drops
+from components.train.recipes.recipe import Phase, Recipe
+from components.train.recipes.schedule import num_drops
 
 POINTS_PER_EPOCH = 100  # of the logs, each the mean of the steps before it
 # In the order in which they become visible: metrics first, so that whoever sees events can read the numbers, too.

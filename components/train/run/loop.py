@@ -13,18 +13,18 @@ import tensorflow as tf
 
 from components.shared import runlog
 from components.shared.errors import AlexNetError, Interrupted
-from components.train.checkpoint import Checkpoints
-from components.train.data import CenterBatches, TrainingBatches
-from components.train.loader import iterate
-from components.train.model import AlexNet
-from components.train.optimizer import PaperSGD, rates
-from components.train.recipe import Phase
-from components.train.saver import Saver
-from components.train.schedule import current_phase
-from components.train.shards import Split
-from components.train.step import make_train_step, make_validation_step
-from components.train.stopping import StopFlag, stop_flag
-from components.train.trace import Logs, Trace, cause_of, note_rates
+from components.train.input.draws import CenterBatches, TrainingBatches
+from components.train.input.loader import iterate
+from components.train.input.split import Split
+from components.train.net.model import AlexNet
+from components.train.net.optimizer import PaperSGD, rates
+from components.train.recipes.recipe import Phase
+from components.train.recipes.schedule import current_phase
+from components.train.run.checkpoint import Checkpoints
+from components.train.run.saver import Saver
+from components.train.run.step import make_train_step, make_validation_step
+from components.train.run.stopping import StopFlag, stop_flag
+from components.train.run.trace import Logs, Trace, cause_of, note_rates
 
 # A validation set larger than this is sampled until the last epoch, as in 2012, which took one file of 1024 images.
 LARGE_VALIDATION = 5000

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from components.shared.errors import UsageError
-from components.train import schedule
-from components.train.recipe import RECIPES, Conv, Recipe
+from components.train.recipes import schedule
+from components.train.recipes.known import RECIPES
+from components.train.recipes.recipe import Conv, Recipe
 
 Change = Callable[[Recipe], Recipe]
 

@@ -15,8 +15,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from components.train.network import base_name
-from components.train.recipe import Phase, Recipe
+from components.train.net.network import base_name
+from components.train.recipes.recipe import Phase, Recipe
 
 Tensor = Any
 

@@ -6,7 +6,7 @@ Both are pure functions of what a checkpoint holds, so a resumed run has the rat
 from collections.abc import Sequence
 from dataclasses import replace
 
-from components.train.recipe import Phase, Recipe
+from components.train.recipes.recipe import Phase, Recipe
 
 # The paper divides the rate by 10 "when the validation error rate stopped improving", three times, and does not say how
 # long it waited: at least 22 epochs with a person watching. Five is this project's choice.

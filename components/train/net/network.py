@@ -7,7 +7,7 @@ The list travels in the model manifest; whoever runs the network needs nothing e
 import math
 from typing import Any
 
-from components.train.recipe import Conv, Follower, Recipe
+from components.train.recipes.recipe import Conv, Follower, Recipe
 
 Layer = dict[str, Any]
 

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from components.train.model import AlexNet, Tensor, prepare_test, prepare_training
-from components.train.optimizer import PaperSGD
+from components.train.net.model import AlexNet, Tensor, prepare_test, prepare_training
+from components.train.net.optimizer import PaperSGD
 
 Batch = dict[str, tf.Tensor]
 

@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from components.shared.errors import UsageError
-from components.train.model import AlexNet, Tensor
-from components.train.network import Layer, base_name
-from components.train.recipe import Recipe
+from components.train.net.model import AlexNet, Tensor
+from components.train.net.network import Layer, base_name
+from components.train.recipes.recipe import Recipe
 
 TOWERS = "ab"
 DEVICES = ("/device:GPU:0", "/device:GPU:1")
