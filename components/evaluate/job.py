@@ -8,11 +8,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from components.evaluate import inputs, metrics, neighbours, predictions, report
+from components.evaluate import inputs, metrics, neighbours, predictions
 from components.evaluate.contract import Evaluate
-from components.evaluate.evaluation import Evaluation, display_names, measure
 from components.evaluate.inputs import Inputs
 from components.evaluate.predictions import Member, Predictions
+from components.evaluate.report import document, summary
+from components.evaluate.report.evaluation import Evaluation, display_names, measure
 from components.shared import manifest, storage
 from components.shared.errors import UsageError
 from components.shared.manifest import Manifest
@@ -125,8 +126,8 @@ def run(config: Evaluate) -> dict[str, dict[str, Any]]:
     groups, rows = metrics.group_confusion(evaluation.confusion_CC, display_names(evaluation.classes))
     # The form of kfp's ClassificationMetrics.log_confusion_matrix, which the Kubeflow UI draws.
     confusion = {"annotationSpecs": [{"displayName": name} for name in groups], "rows": [{"row": r} for r in rows]}
-    storage.write_text(Path(config.report), report.html(evaluation))
-    storage.write_text(Path(config.summary), report.markdown(evaluation))
+    storage.write_text(Path(config.report), document.html(evaluation))
+    storage.write_text(Path(config.summary), summary.markdown(evaluation))
     storage.write_text(Path(config.metrics), json.dumps(numbers, indent=1, allow_nan=False) + "\n")
     storage.write_text(Path(config.confusion), json.dumps({"confusionMatrix": confusion}, allow_nan=False) + "\n")
     manifest.save(made, config.predictions)

@@ -19,8 +19,8 @@ from tiny_artifacts import OUTPUTS, configure
 from components.evaluate import job, metrics, predictions
 from components.evaluate.contract import Evaluate
 from components.evaluate.data import read_batches
-from components.evaluate.evaluation import measure
 from components.evaluate.network import Network
+from components.evaluate.report.evaluation import measure
 from components.shared import errors, manifest
 from components.shared.contract import fields
 

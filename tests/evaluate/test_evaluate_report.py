@@ -11,9 +11,11 @@ import pytest
 import tiny_artifacts
 from PIL import Image
 
-from components.evaluate import figures, job, page, panels, predictions, report
-from components.evaluate.evaluation import differences, verdict
+from components.evaluate import job, predictions
 from components.evaluate.metrics import confusion_matrix
+from components.evaluate.report import classes as class_section
+from components.evaluate.report import document, examples, figures, filters, page, summary
+from components.evaluate.report.evaluation import differences, verdict
 
 VOID = {"meta", "img", "br"}
 
@@ -67,12 +69,12 @@ class Checker(HTMLParser):
 @pytest.mark.parametrize("which", ["one network", "average of three"])
 def test_report_is_self_contained_and_whole(evaluations, which):
     evaluation = evaluations[which != "one network"]
-    text = report.html(evaluation)
+    text = document.html(evaluation)
     checker = Checker()
     checker.feed(text)
     checker.close()
     assert checker.open == []
-    assert tuple(checker.ids) == report.SECTIONS
+    assert tuple(checker.ids) == tuple(section.__name__.rpartition(".")[2] for section in document.SECTIONS)
     assert all(link.startswith("data:image/") for link in checker.links)
     without_pictures = re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)
     assert not re.search(r"https?:|//|url\(|@import", without_pictures)
@@ -95,7 +97,7 @@ def test_report_is_self_contained_and_whole(evaluations, which):
 
 
 def test_report_is_the_same_twice(evaluation):
-    assert report.html(evaluation) == report.html(evaluation)
+    assert document.html(evaluation) == document.html(evaluation)
 
 
 def text_of(html):
@@ -105,7 +107,7 @@ def text_of(html):
 
 
 def test_average_stands_beside_each_network_and_the_papers_averages(average):
-    shown = text_of(report.html(average))
+    shown = text_of(document.html(average))
     assert average.names == ["smoke, seed 0", "smoke, seed 1", "smoke+one-tower, seed 0"]
     for fact in (
         "Average of 3 networks, ten crops",
@@ -127,7 +129,7 @@ def test_average_stands_beside_each_network_and_the_papers_averages(average):
 
 
 def test_one_network_is_told_nothing_of_averages(evaluation):
-    shown = text_of(report.html(evaluation))
+    shown = text_of(document.html(evaluation))
     for word in ("Average", "averag", "ILSVRC-2012: ", "networks", "seed 0)"):
         assert word not in shown
 
@@ -147,12 +149,12 @@ def test_networks_are_named_by_what_tells_them_apart(average):
 
 
 def test_names_are_escaped(evaluation):
-    assert "<red>" not in report.html(evaluation)
+    assert "<red>" not in document.html(evaluation)
 
 
 def test_summary_has_ten_lines(evaluation, average):
     for entry, label in ((evaluation, "this run"), (average, "average of 3 networks")):
-        lines = report.markdown(entry).splitlines()
+        lines = summary.markdown(entry).splitlines()
         assert len(lines) == 10
         assert f"| {label}, ten crops | {page.percent(entry.numbers['top1_error'])} |" in lines[2]
     mean = page.percent(average.mean_single["top1_error_mean_single"])
@@ -224,18 +226,18 @@ def test_filters_are_laid_out_as_in_figure_3():
 def test_color_share():
     grey = np.full((11, 11, 3, 2), 0.5)
     pure = np.stack([np.full((11, 11, 2), v) for v in (1.0, -1.0, 0.0)], axis=2)
-    assert panels.color_share(grey) == pytest.approx(0)
-    assert panels.color_share(pure) == pytest.approx(1)
-    assert panels.color_share(np.concatenate([grey, pure], axis=3)) == pytest.approx(0.5)
+    assert filters.color_share(grey) == pytest.approx(0)
+    assert filters.color_share(pure) == pytest.approx(1)
+    assert filters.color_share(np.concatenate([grey, pure], axis=3)) == pytest.approx(0.5)
 
 
 def test_examples_are_right_and_wrong_and_varied():
     labels = np.repeat(np.arange(20), 10)
     is_right = np.arange(200) % 2 == 0
-    right, wrong = panels._choose_examples(is_right, labels)
-    assert len(right) == len(wrong) == panels.NUM_EXAMPLES
+    right, wrong = examples._choose_examples(is_right, labels)
+    assert len(right) == len(wrong) == examples.NUM_EXAMPLES
     assert is_right[right].all() and not is_right[wrong].any()
-    assert len(set(labels[right])) == len(set(labels[wrong])) == panels.NUM_EXAMPLES
+    assert len(set(labels[right])) == len(set(labels[wrong])) == examples.NUM_EXAMPLES
 
 
 @pytest.mark.parametrize("num_classes", [2, 12, 40, 300])
@@ -264,6 +266,6 @@ def test_thousand_classes_stay_below_two_megabytes(evaluation):
     full = dataclasses.replace(
         evaluation, dataset=dataset, predictions=whole, confusion_CC=confusion_matrix(found, labels, num_classes)
     )
-    text = panels.classes(full)
+    text = class_section.html(full)
     assert len(text) < 1_200_000
     assert text.count("a class with a long name") > num_classes

@@ -8,8 +8,9 @@ import tiny_artifacts
 from browser import OVERFLOW, WIDTHS, shown_in_iframe
 
 from components.evaluate import job, predictions
-from components.evaluate import report as evaluation_report
 from components.evaluate.metrics import confusion_matrix
+from components.evaluate.report import classes, document, errors
+from components.evaluate.report import page as html_page
 from components.train.run import report as training_report
 
 OPEN_ALL = "[...document.querySelectorAll('details')].map(e => { e.open = true; return e.open; }).length"
@@ -62,14 +63,14 @@ def with_long_names(evaluation, num_classes):
 
 @pytest.mark.parametrize("num_networks", [1, 3])
 def test_the_evaluation_report_fits(evaluations, num_networks, tmp_path):
-    page = evaluation_report.html(evaluations[num_networks])
+    page = document.html(evaluations[num_networks])
     assert overflows(page, tmp_path) == dict.fromkeys(WIDTHS, 0)
 
 
 def test_long_names_fit(evaluations, tmp_path):
     evaluation = with_long_names(evaluations[3], 60)
-    page = evaluation_report.panels.classes(evaluation) + evaluation_report._errors(evaluation)
-    page = evaluation_report.page.document("classes", f"<h1>alexnet-2012{'+no-dropout' * 9}</h1>{page}")
+    page = classes.html(evaluation) + errors.html(evaluation)
+    page = html_page.document("classes", f"<h1>alexnet-2012{'+no-dropout' * 9}</h1>{page}")
     assert overflows(page, tmp_path) == dict.fromkeys(WIDTHS, 0)
 
 
