@@ -22,7 +22,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from components.ingest import archives, devkit, index
-from components.shared import backends, runlog, storage
+from components.shared import runlog, storage
+from components.shared.storage import registry
 
 RELEASE_BYTES = 146e9  # 124 GB of training images, 22 GB of validation and test
 LATENCIES_MS = [0, 30, 100]
@@ -96,7 +97,7 @@ def measure(folder: Path, scheme: str, latency: float, scratch: Path) -> None:
     server = multiprocessing.Process(target=serve, args=(folder, latency, counted, theirs), daemon=True)
     server.start()
     os.environ["STORAGE_EMULATOR_HOST"] = os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{ours.recv()}"
-    backends.forget()
+    registry.forget()
     release = f"{scheme}://bucket/r"
     kit, quiet = devkit.read(release), runlog.RunLog("benchmark", (scratch / "log").open("w"))
     tars = {

@@ -12,7 +12,7 @@ import gcp_storage_emulator.server
 import hypothesis
 import pytest
 
-from components.shared import backends
+from components.shared.storage import registry
 
 PROJECT_DIR = Path(__file__).parents[1]
 SHARED_DATA = PROJECT_DIR.parent / "shared" / "data"
@@ -87,11 +87,11 @@ def settings(**variables):
     """Set environment variables, which storage reads when it first meets a store."""
     before = dict(os.environ)
     os.environ |= variables
-    backends.forget()
+    registry.forget()
     yield
     os.environ.clear()
     os.environ |= before
-    backends.forget()
+    registry.forget()
 
 
 @pytest.fixture(params=["gs", "s3"])

@@ -6,6 +6,6 @@ if __name__ == "__main__":
     interrupts.hear("evaluate")  # before the imports that take time
 
     from components.evaluate.contract import Evaluate
-    from components.shared.contract import run
+    from components.shared.contract.command_line import run
 
     run(Evaluate, "components.evaluate.job:run")

@@ -6,6 +6,6 @@ if __name__ == "__main__":
     interrupts.hear("ingest")  # before the imports that take time
 
     from components.ingest.contract import Ingest
-    from components.shared.contract import run
+    from components.shared.contract.command_line import run
 
     run(Ingest, "components.ingest.job:run")

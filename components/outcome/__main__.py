@@ -6,6 +6,6 @@ if __name__ == "__main__":
     interrupts.hear("outcome")  # before the imports that take time
 
     from components.outcome.contract import Outcome
-    from components.shared.contract import run
+    from components.shared.contract.command_line import run
 
     run(Outcome, "components.outcome.job:run")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from components.shared.contract import Contract, output_artifact, parameter
-from components.shared.field import FinalStatus
+from components.shared.contract.field import FinalStatus
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,6 @@ if __name__ == "__main__":
     interrupts.hear("sample")  # before the imports that take time
 
     from components.sample.contract import Sample
-    from components.shared.contract import run
+    from components.shared.contract.command_line import run
 
     run(Sample, "components.sample.job:run")

@@ -5,7 +5,7 @@ if __name__ == "__main__":
 
     interrupts.hear("statistics")  # before the imports that take time
 
-    from components.shared.contract import run
+    from components.shared.contract.command_line import run
     from components.statistics.contract import Statistics
 
     run(Statistics, "components.statistics.job:run")

@@ -5,7 +5,7 @@ if __name__ == "__main__":
 
     interrupts.hear("train")  # before the imports that take time
 
-    from components.shared.contract import run
+    from components.shared.contract.command_line import run
     from components.train.contract import Train
 
     run(Train, "components.train.job:run")

@@ -7,7 +7,7 @@ from typing import Any, get_origin
 from kfp import dsl
 
 from components.shared.contract import Contract, Field, fields
-from components.shared.field import FinalStatus
+from components.shared.contract.field import FinalStatus
 
 ARTIFACTS: dict[str, type[dsl.Artifact]] = {
     "Artifact": dsl.Artifact,

@@ -43,7 +43,7 @@ def apply(
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         kubernetes.use_secret_as_env(task, STORAGE_NAME, SECRET_KEYS, optional=True)
         kubernetes.use_config_map_as_env(task, STORAGE_NAME, CONFIG_KEYS, optional=True)
-        # For the record that a rerun needs (components/shared/task_record.py): a pod is not told its own image.
+        # For the record that a rerun needs (components/shared/contract/task_record.py): no pod is told its image.
         task.set_env_variable("ALEXNET_IMAGE", cast(dsl.ContainerSpec, task.container_spec).image)
     outcome.set_caching_options(False)  # it is there for its effect
 

@@ -1,8 +1,8 @@
 """The record of a task that ran on a cluster, in the form of a task.json, so that it runs again on this machine.
 
 It comes from the server, which keeps the workflow of every run, or from what the step itself left under its root
-(`components/shared/task_record.py`), for which no server is needed. Inputs are small manifests and are downloaded;
-the bytes that they name stay where they are.
+(`components/shared/contract/task_record.py`), for which no server is needed. Inputs are small manifests and are
+downloaded; the bytes that they name stay where they are.
 """
 
 import json

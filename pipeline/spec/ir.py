@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from components.shared import storage
+from components.shared.contract.field import Field
 from components.shared.errors import UsageError
-from components.shared.field import Field
 from pipeline.components import SOURCE_DIR
 from pipeline.spec.nested import Leaf, check, flatten, refuse
 from pipeline.spec.parameters import TYPES, Value, field_of, parse_parameters, passed, text_of, typed

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.shared import contract
+from components.shared.contract.field import Field
 from components.shared.errors import UsageError
-from components.shared.field import Field
 from pipeline.components import COMPONENTS
 
 Value = Any  # str, int, float, bool, or what JSON makes of a list or an object

@@ -9,6 +9,7 @@ from components.evaluate.contract import Evaluate
 from components.ingest.contract import Ingest
 from components.outcome.contract import Outcome
 from components.shared import contract
+from components.shared.contract import command_line
 from components.statistics.contract import Statistics
 from components.train.contract import Train
 from pipeline import components
@@ -207,7 +208,7 @@ def test_every_field_is_a_flag_and_reads_back(component):
     paths |= {("outputs", name): f"/out/{name}" for name in task.outputs}
     words = ir.render(task, ir.resolve(task, values, "run-1"), paths, {"outputs": {"outputFile": "/x"}})
     assert words[:3] == ["python", "-m", f"components.{component.NAME}"]
-    config, executor_input = contract.parse(component, words[3:])
+    config, executor_input = command_line.parse(component, words[3:])
     assert executor_input == {"outputs": {"outputFile": "/x"}}
     assert config.root_uri == "gs://bucket/x"
     for field in contract.fields(component):

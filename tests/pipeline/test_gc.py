@@ -30,7 +30,7 @@ if sys.argv[2] == "create":
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "probe":
-    from components.shared import backends
+    from components.shared.storage import registry
     backends.Local.delete = lambda self, uri: os.kill(os.getpid(), signal.SIGKILL)
     storage.check_writable(root)
 if sys.argv[2] == "upload":

@@ -15,9 +15,10 @@ from google.protobuf import json_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.shared import contract, executor
+from components.shared import contract
+from components.shared.contract import command_line, executor
+from components.shared.contract.field import JSON_TYPES
 from components.shared.errors import UsageError
-from components.shared.field import JSON_TYPES
 
 PROJECT_DIR = Path(__file__).parents[2]
 COMPONENTS = ["sample", "ingest", "statistics", "train", "evaluate", "outcome"]
@@ -68,17 +69,17 @@ def test_values_survive_the_command_line(component: str, data: st.DataObject) ->
     flags = {f.flag for f in fields}
     values = {f.name: data.draw(values_of(f, flags), label=f.name) for f in fields}
     words = [word for f in fields for word in (f.flag, f.render(values[f.name]))]  # the form that Kubeflow uses
-    config, executor_input = contract.parse(declared, words)
+    config, executor_input = command_line.parse(declared, words)
     assert config == declared(**values)
     assert executor_input == {}
     joined = [f"{f.flag}={f.render(values[f.name])}" for f in fields]
-    assert contract.parse(declared, joined)[0] == config
+    assert command_line.parse(declared, joined)[0] == config
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_defaults_are_valid_and_flags_few(component: str) -> None:
     declared = contract_of(component)
-    config, _ = contract.parse(declared, required_words(declared))
+    config, _ = command_line.parse(declared, required_words(declared))
     parameters = [f for f in contract.fields(declared) if f.role == "parameter"]
     assert len(parameters) <= 12
     for f in parameters:
@@ -92,14 +93,14 @@ def test_defaults_are_valid_and_flags_few(component: str) -> None:
 def test_unknown_abbreviated_and_stray_words(component: str, extra: list[str], capsys: pytest.CaptureFixture) -> None:
     declared = contract_of(component)
     with pytest.raises(SystemExit) as stop:
-        contract.parse(declared, required_words(declared) + extra)
+        command_line.parse(declared, required_words(declared) + extra)
     assert stop.value.code == 2
     assert extra[0] in capsys.readouterr().err
 
 
 def test_missing_flags(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stop:
-        contract.parse(contract_of("train"), ["--dataset", "--statistics", "x"])
+        command_line.parse(contract_of("train"), ["--dataset", "--statistics", "x"])
     assert stop.value.code == 2
     assert "--dataset" in capsys.readouterr().err
 
@@ -128,7 +129,7 @@ def test_missing_flags(capsys: pytest.CaptureFixture) -> None:
 def test_wrong_values(component: str, flag: str, text: str, message: str) -> None:
     declared = contract_of(component)
     with pytest.raises(UsageError) as error:
-        contract.parse(declared, [*required_words(declared), flag, text])
+        command_line.parse(declared, [*required_words(declared), flag, text])
     assert str(error.value).startswith(f"{flag}: ")
     assert message in str(error.value)
 
@@ -235,7 +236,7 @@ def test_a_list_of_artifacts_comes_from_the_executor_input() -> None:
     evaluate = contract_of("evaluate")
     words = [*required_words(evaluate), "--models", "{{$.inputs.artifacts['models']}}"]  # as the launcher leaves it
     given = json.dumps({"inputs": {"artifacts": {"models": {"artifacts": LISTED}}}, "outputs": {}})
-    config, _ = contract.parse(evaluate, [*words, "--executor-input", given])
+    config, _ = command_line.parse(evaluate, [*words, "--executor-input", given])
     assert config.models == (
         "/gcs/bucket/run/a/model",
         "/s3/bucket/run/b/model",
@@ -243,7 +244,7 @@ def test_a_list_of_artifacts_comes_from_the_executor_input() -> None:
         "/data/d,e/model.json",
         "/custom/model",
     )
-    config, _ = contract.parse(evaluate, [*words[:-1], "a b,c", "--executor-input", '{"inputs": {}}'])
+    config, _ = command_line.parse(evaluate, [*words[:-1], "a b,c", "--executor-input", '{"inputs": {}}'])
     assert config.models == ("a b", "c")
 
 
@@ -259,7 +260,8 @@ BODY = '''
 import sys, time
 from dataclasses import dataclass
 from typing import ClassVar
-from components.shared.contract import Contract, output_artifact, parameter, run
+from components.shared.contract import Contract, output_artifact, parameter
+from components.shared.contract.command_line import run
 from components.shared.errors import DataError, StorageError
 
 @dataclass(frozen=True, kw_only=True)

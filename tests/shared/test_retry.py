@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from components.shared import retry
 from components.shared.errors import Interrupted, StorageError
-from components.shared.retry import Damaged, Failure
+from components.shared.storage import retry
+from components.shared.storage.retry import Damaged, Failure
 
 
 class Flaky:

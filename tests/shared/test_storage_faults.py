@@ -13,8 +13,9 @@ import pytest
 from conftest import PROJECT_DIR
 from fault_proxy import Fault, FaultProxy
 
-from components.shared import backends, retry, storage
+from components.shared import storage
 from components.shared.errors import DataError, StorageError
+from components.shared.storage import registry, retry
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
@@ -53,9 +54,9 @@ def proxy(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultP
     made = FaultProxy(os.environ[variable])
     monkeypatch.setenv(variable, made.url)
     monkeypatch.setenv(retry.TIMEOUT_VARIABLE, str(TIMEOUT_SECONDS))
-    backends.forget()
+    registry.forget()
     yield made
-    backends.forget()
+    registry.forget()
     made.stop()
     gc.collect()  # clients drop some refused answers unread: their sockets are found here, not in another test
 

@@ -6,7 +6,8 @@ import pytest
 from fault_proxy import Fault, FaultProxy
 
 from components.ingest import archives, devkit, index
-from components.shared import backends, runlog, storage
+from components.shared import runlog, storage
+from components.shared.storage import registry
 
 
 @pytest.mark.parametrize("gs_or_s3", ["gs", "s3"])
@@ -15,7 +16,7 @@ def test_the_index_takes_few_requests(gs_or_s3, sample_release, request, monkeyp
     variable = "STORAGE_EMULATOR_HOST" if gs_or_s3 == "gs" else "AWS_ENDPOINT_URL"
     proxy = FaultProxy(os.environ[variable])
     monkeypatch.setenv(variable, proxy.url)
-    backends.forget()
+    registry.forget()
     folder = f"{store}/few-requests"
     for path in sample_release.iterdir():
         storage.publish_file(path, f"{folder}/{path.name}")
@@ -30,5 +31,5 @@ def test_the_index_takes_few_requests(gs_or_s3, sample_release, request, monkeyp
             # One a class for its header and one for its content, one for each other tar, and the ends.
             assert 4 * 2 + 3 <= len(proxy.seen) <= 4 * 2 + 3 + 2
     finally:
-        backends.forget()
+        registry.forget()
         proxy.stop()

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from components.shared import staging, storage
+from components.shared import storage
 from components.shared.errors import StorageError, UsageError
-from components.shared.staging import Wanted
+from components.shared.storage import staging
+from components.shared.storage.staging import Wanted
 
 SCRIPT = """
 import pathlib, sys
-from components.shared import staging
+from components.shared.storage import staging
 folder, *words = sys.argv[1:]
 wanted = [staging.Wanted(uri, int(size), digest) for uri, size, digest in zip(*[iter(words)] * 3)]
 for _ in range({rounds}):

@@ -13,9 +13,10 @@ import pytest
 from conftest import PROJECT_DIR
 from fault_proxy import Fault, FaultProxy
 
-from components.shared import backends, retry, storage
+from components.shared import storage
 from components.shared.errors import StorageError, UsageError
-from components.shared.s3 import PART_BYTES
+from components.shared.storage import registry, retry
+from components.shared.storage.s3 import PART_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,9 @@ def proxied(variable: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultPro
     proxy = FaultProxy(os.environ[variable])
     monkeypatch.setenv(variable, proxy.url)
     monkeypatch.setenv(retry.TIMEOUT_VARIABLE, "5")
-    backends.forget()
+    registry.forget()
     yield proxy
-    backends.forget()
+    registry.forget()
     proxy.stop()
 
 
@@ -170,14 +171,14 @@ def test_no_credentials_end_at_once(
         monkeypatch.setenv(name, str(tmp_path / "absent"))
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    backends.forget()
+    registry.forget()
     start = time.monotonic()
     with pytest.raises(StorageError, match=expected) as raised:
         storage.check_writable(uri)
     assert str(raised.value).startswith("s3://bucket/name" if uri.startswith("s3") else "gs://bucket/name")
     assert "\n" not in str(raised.value)
     assert time.monotonic() - start < 5
-    backends.forget()
+    registry.forget()
 
 
 @pytest.mark.parametrize(
@@ -187,10 +188,10 @@ def test_no_credentials_end_at_once(
 def test_settings_that_cannot_be_right(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
-    backends.forget()
+    registry.forget()
     with pytest.raises(UsageError, match=f"{name}: expected .*, got '{value}'"):
         storage.exists("s3://bucket/name")
-    backends.forget()
+    registry.forget()
 
 
 def test_a_signal_during_a_request_is_no_failure_of_the_store(s3: FaultProxy, s3_bucket: str, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ DRIVER = """
 import json, os, signal, sys, threading, time
 sys.path[:0] = [sys.argv[1]]
 from tiny_dataset import tiny
-from components.shared import contract, storage
+from components.shared import storage
+from components.shared.contract import command_line
 from components.train import job
 from components.train.input import draws, loader
 from components.train.run import checkpoint, loop, report
@@ -88,7 +89,7 @@ for flags, stop, num_devices in json.loads(sys.argv[2]):
         if stop:
             stop_at(*stop)
         sys.argv[1:] = flags
-        contract.run(Train, "components.train.job:run")
+        command_line.run(Train, "components.train.job:run")
     _, status, usage = os.wait4(process, 0)
     if stop and os.path.exists(stop[1] + ".aside"):
         os.rename(stop[1] + ".aside", stop[1])

@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from components.shared import retry
-from components.shared.backends import CHUNK_BYTES, Entry, Hasher, Sink, file_sha256, split_uri
 from components.shared.errors import UsageError
-from components.shared.retry import Damaged, Failure
+from components.shared.storage import retry
+from components.shared.storage.base import CHUNK_BYTES, Entry, Hasher, Sink, file_sha256, split_uri
+from components.shared.storage.retry import Damaged, Failure
 
 PART_BYTES = 16 << 20  # a larger file goes up in parts of this size
 MAX_PARTS = 10_000  # of one object, says S3

@@ -18,8 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.shared.backends import backend_of, explain, file_sha256, is_local, local_path
 from components.shared.errors import DataError, StorageError, UsageError
+from components.shared.storage.base import explain, file_sha256, is_local, local_path
+from components.shared.storage.registry import backend_of
 
 BOUND_VARIABLE = "ALEXNET_CACHE_GB"
 NUM_THREADS = 8

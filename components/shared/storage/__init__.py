@@ -1,4 +1,4 @@
-"""Files and objects by URI: with what it imports, the only module that opens artifacts or talks to an object store.
+"""Files and objects by URI: with the modules beside it, the only one that opens artifacts or talks to an object store.
 
 A URI is a local path, `file:///path`, `gs://bucket/name` or `s3://bucket/name`. Publishing is create-only: a name is
 written once, whole, and never overwritten; publishing the same bytes again is a success, other bytes an error.
@@ -14,29 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from components.shared.backends import (
-    Entry,
-    Hasher,
-    backend_of,
-    explain,
-    file_sha256,
-    is_local,
-    local_path,
-    make_parent,
-)
 from components.shared.errors import StorageError
-from components.shared.staging import Wanted, stage, stage_files
-
-__all__ = [  # of backends and staging; the rest is below
-    "Entry",
-    "Wanted",
-    "explain",
-    "is_local",
-    "local_path",
-    "make_parent",
-    "stage",
-    "stage_files",
-]
+from components.shared.storage.base import Entry as Entry
+from components.shared.storage.base import Hasher, file_sha256
+from components.shared.storage.base import explain as explain
+from components.shared.storage.base import is_local as is_local
+from components.shared.storage.base import local_path as local_path
+from components.shared.storage.base import make_parent as make_parent
+from components.shared.storage.registry import backend_of
+from components.shared.storage.staging import Wanted as Wanted
+from components.shared.storage.staging import stage as stage
+from components.shared.storage.staging import stage_files as stage_files
 
 
 def absolute(uri: str) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components.shared import retry
-from components.shared.backends import CHUNK_BYTES, Entry, Sink, split_uri
-from components.shared.retry import Damaged, Failure
+from components.shared.storage import retry
+from components.shared.storage.base import CHUNK_BYTES, Entry, Sink, split_uri
+from components.shared.storage.retry import Damaged, Failure
 
 MAX_CONNECTIONS = 32
 CREDENTIALS = (
