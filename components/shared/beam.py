@@ -64,14 +64,16 @@ def check_stop() -> None:
 
 @functools.cache
 def _code_digest(module: str, packages: tuple[str, ...]) -> str:
-    """Identify the code that a function of `module` runs: the sources of its folder and of this one, and versions."""
+    """Identify the code that a function of `module` runs: the sources in its folder and in this one, and versions."""
     folders = {Path(__file__).parent, Path(str(sys.modules[module].__file__)).parent}
     return manifest.digest_of(
         {
             "python": platform.python_version_tuple()[:2],
             "packages": {package: metadata.version(package) for package in packages},
             "sources": [
-                [path.name, storage.sha256(str(path))] for f in sorted(folders) for path in sorted(f.glob("*.py"))
+                [path.relative_to(folder).as_posix(), storage.sha256(str(path))]
+                for folder in sorted(folders)
+                for path in sorted(folder.rglob("*.py"))
             ],
         }
     )

@@ -2,10 +2,11 @@
 
 import functools
 import socket
+from pathlib import Path
 
 import pytest
 
-from components.shared import beam, engines, runlog
+from components.shared import beam, engines, runlog, storage
 from components.shared.errors import DataError, StorageError, UsageError
 
 RUNNER_PATH = "apache_beam.runners.dask.dask_runner.DaskRunner"
@@ -103,3 +104,12 @@ def test_workers_with_other_code_are_refused():
     work = beam.Work([0, 1], functools.partial(fail_at, bad=3), fail_at.__module__, (), "another digest")
     with pytest.raises(UsageError, match="Start the workers from the same image"):
         work(1)
+
+
+def test_the_code_of_a_worker_is_all_that_lies_in_its_folders(monkeypatch):
+    seen = []
+    monkeypatch.setattr(storage, "sha256", lambda path: seen.append(path) or "")
+    beam._code_digest.__wrapped__("components.shared.runlog", ())
+    folder = Path(beam.__file__).parent
+    assert sorted(seen) == sorted(str(path) for path in folder.rglob("*.py"))
+    assert str(folder / "storage" / "local.py") in seen
