@@ -10,6 +10,7 @@ from typing import Literal
 
 from components.shared import storage
 from components.shared.errors import AlexNetError
+from components.shared.storage import temporary
 from pipeline import images
 from pipeline.kubeflow import submission
 from pipeline.kubeflow.client import Client, Health, Refused, Unreachable
@@ -55,7 +56,7 @@ def root(uri: str) -> Iterator[Check]:
     if not uri:
         yield Check("root", "skipped", "no --root")
         return
-    probe, data = storage.join(storage.absolute(uri), f"probe-{secrets.token_hex(4)}"), secrets.token_bytes(64)
+    probe, data = storage.join(storage.absolute(uri), temporary.probe()), secrets.token_bytes(64)
     try:
         storage.publish_bytes(data, probe)
         try:

@@ -6,7 +6,6 @@ Nothing that a published manifest names is ever listed: neither the folder's own
 
 import contextlib
 import json
-import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -16,10 +15,8 @@ from typing import Any
 
 from components.shared import storage
 from components.shared.errors import StorageError
+from components.shared.storage import temporary
 from pipeline.components import COMPONENTS
-
-TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}\.part|\..+\.[0-9a-f]{8}")  # how storage names a file that is being written
-PROBE = re.compile(r"probe-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -108,9 +105,9 @@ def find(root_uri: str, hours: float) -> list[Leftover]:
     found, folders = [], defaultdict(list)
     for entry in entries:
         uri, (component, *rest) = storage.join(root_uri, entry.name), entry.name.split("/")
-        if TEMPORARY.fullmatch(entry.name.rpartition("/")[2]):
+        if temporary.PATTERN.fullmatch(entry.name.rpartition("/")[2]):
             found.append(Leftover(uri, entry.num_bytes, entry.modified, "half written"))
-        elif not rest and PROBE.fullmatch(component):
+        elif not rest and temporary.PROBE.fullmatch(component):
             found.append(Leftover(uri, entry.num_bytes, entry.modified, "a probe whether one can write"))
         elif component in COMPONENTS and COMPONENTS[component].last and len(rest) > 1:
             inside = storage.Entry("/".join(rest[1:]), entry.num_bytes, entry.version, entry.modified)

@@ -7,7 +7,6 @@ written once, whole, and never overwritten; publishing the same bytes again is a
 import contextlib
 import io
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from components.shared.errors import StorageError
+from components.shared.storage import temporary
 from components.shared.storage.base import Entry as Entry
 from components.shared.storage.base import Hasher, file_sha256
 from components.shared.storage.base import explain as explain
@@ -139,7 +139,7 @@ def create(uri: str) -> Iterator[BinaryIO]:
     """
     folder = local_path(uri).parent if is_local(uri) else Path(tempfile.gettempdir())
     make_parent(folder / "x")
-    aside = folder / f".{os.getpid()}-{secrets.token_hex(4)}.part"
+    aside = folder / temporary.part()
     try:
         with aside.open("wb") as file:
             yield file
@@ -161,7 +161,7 @@ def publish_bytes(data: bytes, uri: str) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace a local text file in one step: readers see the old content or the new, never a part."""
     make_parent(path)
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside = path.with_name(temporary.beside(path.name))
     try:
         aside.write_text(text, encoding="utf-8")
         aside.replace(path)
@@ -177,7 +177,7 @@ def check_writable(uri: str) -> None:
     Raises:
         StorageError: the place cannot be written.
     """
-    probe = join(uri, f"probe-{secrets.token_hex(4)}")
+    probe = join(uri, temporary.probe())
     with io.BytesIO(b"probe") as data, create(probe) as file:
         shutil.copyfileobj(data, file)
     with backend_of(probe) as backend:

@@ -4,12 +4,12 @@ import contextlib
 import ctypes
 import errno
 import os
-import secrets
 import shutil
 import stat
 from pathlib import Path
 
 from components.shared.errors import StorageError
+from components.shared.storage import temporary
 from components.shared.storage.base import CHUNK_BYTES, Entry, Sink, local_path, make_parent
 
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
@@ -74,7 +74,7 @@ class Local:
     def create(self, uri: str, source: Path) -> bool:
         target = local_path(uri)
         make_parent(target)
-        aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        aside = target.with_name(temporary.beside(target.name))
         try:
             try:
                 os.link(source, aside)

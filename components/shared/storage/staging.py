@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.shared.errors import DataError, StorageError, UsageError
+from components.shared.storage import temporary
 from components.shared.storage.base import explain, file_sha256, is_local, local_path
 from components.shared.storage.registry import backend_of
 
@@ -145,7 +146,7 @@ class Cache:
         return _verified(path, wanted)
 
     def _download(self, uri: str, path: Path) -> None:
-        aside = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.part")
+        aside = path.with_name(temporary.part())
         try:
             with backend_of(uri) as backend:
                 try:
