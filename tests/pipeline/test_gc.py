@@ -30,8 +30,8 @@ if sys.argv[2] == "create":
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "probe":
-    from components.shared.storage import registry
-    backends.Local.delete = lambda self, uri: os.kill(os.getpid(), signal.SIGKILL)
+    from components.shared.storage import local
+    local.Local.delete = lambda self, uri: os.kill(os.getpid(), signal.SIGKILL)
     storage.check_writable(root)
 if sys.argv[2] == "upload":
     storage.publish_file(Path(sys.argv[3]), f"{root}/train/key0/weights.safetensors")

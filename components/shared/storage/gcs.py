@@ -1,4 +1,4 @@
-"""Objects of Google Cloud Storage. Only `backends` imports this module.
+"""Objects of Google Cloud Storage. Only `registry` imports this module.
 
 Credentials are the application default ones (a key file, workload identity, gcloud's); STORAGE_EMULATOR_HOST is obeyed.
 """

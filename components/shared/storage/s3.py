@@ -1,4 +1,4 @@
-"""Objects of S3: AWS, MinIO, SeaweedFS and whatever else speaks it. Only `backends` imports this module.
+"""Objects of S3: AWS, MinIO, SeaweedFS and whatever else speaks it. Only `registry` imports this module.
 
 Everything is configured by the variables and files of AWS's own tools: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL (which
 also turns on path style), AWS_REGION or AWS_DEFAULT_REGION, and the usual chain of credentials.
