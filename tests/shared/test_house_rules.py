@@ -3,7 +3,7 @@
 import ast
 import graphlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -73,7 +73,9 @@ def room_of(source: Path) -> str:
     return parts[1] if parts[0] == "components" and len(parts) > 2 else parts[0]
 
 
-every_source = pytest.mark.parametrize("source", SOURCES, ids=path_of)
+def faults_of(rule: Callable[[Path], Iterable[str]], sources: list[Path] = SOURCES) -> list[str]:
+    """Ask a rule about each source; returns what is wrong, with its place."""
+    return [f"{path_of(source)}: {fault}" for source in sources for fault in rule(source)]
 
 
 def test_there_is_something_to_check() -> None:
@@ -82,27 +84,24 @@ def test_there_is_something_to_check() -> None:
     assert all((PROJECT_DIR / path).is_file() for path in MAY_OPEN)
 
 
-@every_source
-def test_imports(source: Path) -> None:
+def forbidden_imports(source: Path) -> Iterator[str]:
     room = room_of(source)
     names = set(imports_of(tree_of(source)))
     if room in (*ROOMS, "shared"):
         others = {f"components.{other}" for other in ROOMS if other != room}
-        assert [n for n in names if within(n, others | {"pipeline", "kfp"})] == []
+        yield from (n for n in names if within(n, others | {"pipeline", "kfp"}))
     if room == "pipeline":
-        bodies = [
-            n
-            for n in names
-            if within(n, {"components"})
-            and not within(n, {"components.shared"})
-            and not within(n, {f"components.{r}.contract" for r in ROOMS})
-        ]
-        assert bodies == []
-        assert [n for n in names if within(n, HEAVY)] == []
+        allowed = {"components.shared", *(f"components.{r}.contract" for r in ROOMS)}
+        yield from (n for n in names if within(n, {"components"}) and not within(n, allowed))
+        yield from (n for n in names if within(n, HEAVY))
     if room != "statistics":
-        assert [n for n in names if within(n, {"tensorflow_transform", "tfx_bsl"})] == []
+        yield from (n for n in names if within(n, {"tensorflow_transform", "tfx_bsl"}))
     if path_of(source) not in ("components/shared/storage/gcs.py", "components/shared/storage/s3.py"):
-        assert [n for n in names if within(n, OBJECT_STORES)] == []
+        yield from (n for n in names if within(n, OBJECT_STORES))
+
+
+def test_imports() -> None:
+    assert faults_of(forbidden_imports) == []
 
 
 def floor_of(path: str, floors: tuple[tuple[str, ...], ...], otherwise: int) -> int:
@@ -142,32 +141,42 @@ def test_only_the_graph_loads_kfp() -> None:
             assert path_of(source).startswith("pipeline/graph/")
 
 
-@pytest.mark.parametrize("source", [s for s in SOURCES if room_of(s) == "shared"], ids=path_of)
-def test_shared_needs_the_standard_library_only(source: Path) -> None:
+def foreign_packages(source: Path) -> set[str]:
     top = [statement for statement in tree_of(source).body if isinstance(statement, ast.Import | ast.ImportFrom)]
     packages = {name.partition(".")[0] for statement in top for name in imports_of(statement)}
-    assert packages <= sys.stdlib_module_names | {"components", "google_crc32c"}  # the checksum of TFRecords is small
+    return packages - sys.stdlib_module_names - {"components", "google_crc32c"}  # the checksum of TFRecords is small
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_contract_and_entry_point_import_nothing_but_shared(room: str) -> None:
-    for name in ("contract.py", "__main__.py"):
-        names = imports_of(tree_of(PROJECT_DIR / "components" / room / name))
-        outside = [n for n in names if n.partition(".")[0] not in sys.stdlib_module_names]
-        assert [n for n in outside if not within(n, {"components.shared", f"components.{room}.contract"})] == []
+def test_shared_needs_the_standard_library_only() -> None:
+    assert faults_of(foreign_packages, [s for s in SOURCES if room_of(s) == "shared"]) == []
 
 
-@every_source
-def test_sizes_and_names(source: Path) -> None:
-    assert source.stem not in VAGUE_NAMES
-    assert len(source.read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES
-    long = []
+def needs_more_than_shared(source: Path) -> Iterator[str]:
+    allowed = {"components.shared", f"components.{room_of(source)}.contract"}
+    for name in imports_of(tree_of(source)):
+        if name.partition(".")[0] not in sys.stdlib_module_names and not within(name, allowed):
+            yield name
+
+
+def test_contract_and_entry_point_import_nothing_but_shared() -> None:
+    ends = [PROJECT_DIR / "components" / room / name for room in ROOMS for name in ("contract.py", "__main__.py")]
+    assert faults_of(needs_more_than_shared, ends) == []
+
+
+def too_long_or_vague(source: Path) -> Iterator[str]:
+    if source.stem in VAGUE_NAMES:
+        yield "a name that says nothing"
+    if (lines := len(source.read_text(encoding="utf-8").splitlines())) > MAX_FILE_LINES:
+        yield f"{lines} lines"
     for node in ast.walk(tree_of(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = node.end_lineno - node.lineno + 1
             if lines > (MAX_FLOW_LINES if node.name in FLOWS else MAX_FUNCTION_LINES):
-                long.append(f"{node.name}: {lines} lines")
-    assert long == []
+                yield f"{node.name}: {lines} lines"
+
+
+def test_sizes_and_names() -> None:
+    assert faults_of(too_long_or_vague) == []
 
 
 def opens_a_file(call: ast.Call) -> bool:
@@ -186,10 +195,14 @@ def opens_a_file(call: ast.Call) -> bool:
     return False
 
 
-@pytest.mark.parametrize("source", [s for s in SOURCES if path_of(s) not in MAY_OPEN], ids=path_of)
-def test_only_storage_opens_files(source: Path) -> None:
-    calls = [node for node in ast.walk(tree_of(source)) if isinstance(node, ast.Call) and opens_a_file(node)]
-    assert [f"line {call.lineno}: {ast.unparse(call)[:80]}" for call in calls] == []
+def opened_files(source: Path) -> Iterator[str]:
+    for node in ast.walk(tree_of(source)):
+        if isinstance(node, ast.Call) and opens_a_file(node):
+            yield f"line {node.lineno}: {ast.unparse(node)[:80]}"
+
+
+def test_only_storage_opens_files() -> None:
+    assert faults_of(opened_files, [s for s in SOURCES if path_of(s) not in MAY_OPEN]) == []
 
 
 @pytest.mark.parametrize(
