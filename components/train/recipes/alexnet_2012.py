@@ -1,5 +1,7 @@
 """alexnet-2012: the network and training that gave the paper's Table 1, as the original code ran them.
 
+[P] is the paper, [C] the original code as released; where they differ, this follows [C].
+
 Source: [C] layers-145.cfg, layer-params-145-2010.cfg and convdata_jpeg.py (order, init, rates, phases, crops, noise).
 Command: alexnet run --release URI --root URI --param recipe=alexnet-2012 --param gpus=1
 Cost: 93 epochs of 1,261,406 images, 916,515 steps; 5 to 6 days in 2012 on two GTX 580; days on two CPU cores: ~19.

@@ -1,6 +1,6 @@
 """alexnet-2012-paper: the text read literally. Its drops are the epochs at which [C] found that the error had stalled.
 
-Source: [P] sections 3 to 5.
+Source: [P], the paper, sections 3 to 5; [C] is the original code.
 Command: as above with recipe=alexnet-2012-paper
 Cost: 90 epochs, 886,950 steps. Expected error: none recorded; with 0.01 in every layer the signal reaches fc8 sixteen
 times weaker than in alexnet-2012, and replications report a flat loss.
