@@ -176,7 +176,7 @@ def test_ctrl_c_stops_the_container_in_order(tmp_path):
     script = 'cd $(dirname $1); trap "touch saved; exit 75" TERM; touch started; while :; do sleep 0.1; done'
     single(tmp_path, need("sample"), script)
     driver = (
-        "import sys; from pathlib import Path; from pipeline import ir; from pipeline.console import Console; "
+        "import sys; from pathlib import Path; from pipeline.spec import ir; from pipeline.console import Console; "
         "from pipeline.local.engine import DockerEngine; from pipeline.local.runner import new_run, run_pipeline; "
         "home = Path(sys.argv[1]); engine = DockerEngine({home: True}, 'none'); "
         "run_pipeline(ir.load(home / 'pipeline.yaml'), new_run(home, {}), engine, None, Console())"
