@@ -25,7 +25,7 @@ class Component:
 
     contract: type[Contract]
     uses_gpus: bool = False  # then there is a second image, `<name>-gpu`, with the CUDA libraries
-    last: str = ""  # the file that it publishes last in `<root>/<name>/<key>/`; empty: it keeps nothing there
+    keeps: bool = False  # results in folders by key, see components/shared/keyed.py
     beside: str = ""  # start of the names of what may be left there beside a finished one's files
 
 
@@ -35,10 +35,10 @@ COMPONENTS = {
     for component in (
         Component(Sample),
         Component(Outcome),
-        Component(Evaluate, uses_gpus=True, last="predictions.json"),
-        Component(Ingest, last="images.tsv"),
-        Component(Train, uses_gpus=True, last="model.json", beside="checkpoints/"),
-        Component(Statistics, last="manifest.json", beside="transform-"),
+        Component(Evaluate, uses_gpus=True, keeps=True),
+        Component(Ingest, keeps=True),
+        Component(Train, uses_gpus=True, keeps=True, beside="checkpoints/"),
+        Component(Statistics, keeps=True, beside="transform-"),
     )
 }
 STAGES = (*COMPONENTS, *(f"{name}-gpu" for name, component in COMPONENTS.items() if component.uses_gpus))

@@ -42,7 +42,7 @@ def tag(stage: str) -> str:
 
 def image(stage: str) -> str:
     """Return the image reference for pipeline.yaml: the digest in images.json, or the tag where there is none."""
-    digests = json.loads(storage.read_bytes(str(DIGESTS_PATH))) if DIGESTS_PATH.is_file() else {}
+    digests = storage.read_json(str(DIGESTS_PATH)) if DIGESTS_PATH.is_file() else {}
     return digests.get(stage, tag(stage))
 
 
@@ -178,7 +178,7 @@ def write_digests(stages: Sequence[str]) -> dict[str, str]:
         if not matching:
             raise UsageError(f"{tag(stage)}: has no digest. Push it with `alexnet images push {stage}`")
         digests[stage] = matching[0]
-    before = json.loads(storage.read_bytes(str(DIGESTS_PATH))) if DIGESTS_PATH.is_file() else {}
+    before = storage.read_json(str(DIGESTS_PATH)) if DIGESTS_PATH.is_file() else {}
     storage.write_text(DIGESTS_PATH, json.dumps(before | digests, indent=1) + "\n")
     return digests
 

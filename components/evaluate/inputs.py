@@ -6,10 +6,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from components.evaluate.contract import Evaluate
-from components.evaluate.network import LOGITS, Network
+from components.evaluate.network import Network
 from components.evaluate.predictions import Member
 from components.shared import manifest
 from components.shared.errors import DataError, UsageError
+from components.shared.layers import LOGITS
 from components.shared.manifest import Manifest
 
 

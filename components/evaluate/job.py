@@ -1,6 +1,5 @@
 """Evaluate one network or the average of several: predictions, errors, confusion matrix and the report."""
 
-import dataclasses
 import json
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from components.evaluate.inputs import Inputs
 from components.evaluate.predictions import Member, Predictions
 from components.evaluate.report import document, summary
 from components.evaluate.report.evaluation import Evaluation, display_names, measure
-from components.shared import manifest, storage
+from components.shared import keyed, manifest, storage
 from components.shared.errors import UsageError
 from components.shared.manifest import Manifest
 from components.shared.runlog import RunLog
@@ -48,32 +47,25 @@ def find_or_predict(
     """
     dataset, digests = given.dataset, [model.digest for model in given.models.values()]
     names = predictions.file_names(digests)
-    key = manifest.digest_of(
-        {
-            "source": manifest.source_digest(__file__, "crops", "data", "metrics", "network", "predictions"),
-            "split": config.split,
-            "batch_size": config.batch_size,  # both may change the last bits of a probability
-            "gpus": config.gpus,
-            "dataset": dataset.digest,
-            "models": digests,
-        }
-    )
-    base_uri = storage.join(storage.absolute(config.root_uri), "evaluate", key[:16])
-    uri = storage.join(base_uri, "predictions.json")
-    if storage.exists(uri):
-        kept = dataclasses.replace(manifest.load(uri, "predictions"), base_uri=base_uri)  # the root may have moved
+    depends_on = {
+        "source": manifest.source_digest(__file__, "crops", "data", "metrics", "network", "predictions"),
+        "split": config.split,
+        "batch_size": config.batch_size,  # both may change the last bits of a probability
+        "gpus": config.gpus,
+        "dataset": dataset.digest,
+        "models": digests,
+    }
+    folder = keyed.folder(config.root_uri, "evaluate", "predictions", depends_on)
+    if kept := folder.find(log):
         together, *each = (predictions.decode(kept.stage(name)) for name in names)
-        log.info("predictions found", uri=base_uri, num_examples=len(together.labels))
         return kept, together, each or [together]
 
     start = time.monotonic()
     together, each = predictions.predict(members, dataset, config.split, config.batch_size, log)
     seconds = time.monotonic() - start
     files = zip(names, [together, *each], strict=False)  # of one network, both are the same
-    made = Manifest(
-        kind="predictions",
-        base_uri=base_uri,
-        files={name: manifest.publish(predictions.encode(found), base_uri, name) for name, found in files},
+    made = folder.finish(
+        files={name: manifest.publish(predictions.encode(found), folder.uri, name) for name, found in files},
         content=manifest.PredictionsContent(
             split=config.split,
             num_examples=len(together.labels),
@@ -83,7 +75,6 @@ def find_or_predict(
         ),
         info={"seconds": seconds, "images_per_second": len(together.labels) / seconds},
     )
-    manifest.save(made, uri)
     return made, together, each
 
 

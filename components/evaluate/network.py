@@ -1,24 +1,19 @@
 """Runs a network that is written down as plain data: a small interpreter, for inference only.
 
-A network is a list of layers in topological order, each `{"name", "op", "inputs", "shape", ...}`; the operations are
-those of `OPERATIONS`, and each reads its own parameters from the layer.
+The layers are in the language of `components.shared.layers`; each operation reads its own parameters from its layer.
 
 Shapes: N images, H height, W width, C channels or classes.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from components.shared.errors import DataError
+from components.shared.layers import FEATURES, LOGITS, Layer
 
-LOGITS = "fc8"
-FEATURES = ("fc7_relu", "fc7_tanh")  # whichever there is
-
-Layer = dict[str, Any]
 Operation = Callable[[Layer, list[tf.Tensor], Callable[[str], tf.Tensor]], tf.Tensor]
 
 

@@ -16,6 +16,7 @@ from components.ingest.outcomes import Outcome
 from components.ingest.subset import Subset
 from components.shared import manifest, records
 from components.shared.errors import DataError, StorageError
+from components.shared.manifest import Manifest
 
 STATUSES = ("excluded", "used", "repaired", "quarantined")
 EXCLUDED, USED, REPAIRED, QUARANTINED = range(4)
@@ -102,14 +103,29 @@ def images_tsv(rows: list[Rows]) -> Iterator[bytes]:
     return chain(["\t".join(Row._fields).encode() + b"\n"], *(of_split.tsv() for of_split in rows))
 
 
+def _num_allowed(split: str, num_images: int, max_bad_per_million: int) -> int:
+    """Count the images of a split that may be unusable; of the training images one always may."""
+    return max(num_images * max_bad_per_million // 1_000_000, 1 if split == "train" else 0)
+
+
+def splits_over_budget(dataset: Manifest, max_bad_per_million: int) -> list[str]:
+    """List the splits of a finished dataset that have too many quarantined images."""
+    counts = ("used", "repaired", "quarantined", "excluded")
+    return [
+        split
+        for split, entry in dataset.content["splits"].items()
+        if entry["quarantined"] > _num_allowed(split, sum(entry[name] for name in counts), max_bad_per_million)
+    ]
+
+
 def check_budget(rows: Rows, max_bad_per_million: int) -> None:
     """Refuse a split with too many quarantined images.
 
     Raises:
         DataError: names the first files and their reasons.
     """
-    num_bad = np.count_nonzero(rows.status == QUARANTINED)
-    allowed = max(len(rows) * max_bad_per_million // 1_000_000, 1 if rows.split == "train" else 0)
+    num_bad = int(np.count_nonzero(rows.status == QUARANTINED))
+    allowed = _num_allowed(rows.split, len(rows), max_bad_per_million)
     if num_bad > allowed:
         bad = zip(range(10), rows.of_status(QUARANTINED), strict=False)
         listed = ", ".join(f"{row.filename} ({row.reason})" for _, row in bad)

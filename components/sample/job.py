@@ -208,7 +208,7 @@ def _is_done(out_uri: str, parameters: dict[str, int]) -> bool:
         )
     if MARKER not in found:
         return False
-    marker = json.loads(storage.read_bytes(storage.join(out_uri, MARKER)))
+    marker = storage.read_json(storage.join(out_uri, MARKER))
     if marker["parameters"] != parameters:
         raise StorageError(
             f"{out_uri}: holds a sample with {marker['parameters']}, asked was {parameters}. "

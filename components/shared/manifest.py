@@ -14,6 +14,7 @@ from typing import Any, Literal, TypedDict
 
 from components.shared import storage
 from components.shared.errors import DataError, StorageError
+from components.shared.layers import Layer
 
 SCHEMA_VERSION = 1
 Kind = Literal["dataset", "statistics", "model", "predictions"]
@@ -82,7 +83,7 @@ class ModelContent(TypedDict):
 
     recipe_name: str
     recipe: dict[str, Any]
-    network: list[dict[str, Any]]  # the layers as plain data; see components/train/net/network.py
+    network: list[Layer]
     num_parameters: int
     classes: list[ClassEntry]
     dataset_digest: str
@@ -223,7 +224,7 @@ def load(uri: str, kind: Kind) -> Manifest:
         StorageError: the file is not there.
     """
     try:
-        entry = json.loads(storage.read_bytes(uri))
+        entry = storage.read_json(uri)
         found = (entry["kind"], entry["schema_version"])
         manifest = Manifest(entry["kind"], entry["base_uri"], entry["files"], entry["content"], entry["info"])
         digest_matches = manifest.digest == entry["digest"]

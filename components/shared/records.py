@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import google_crc32c
 
+from components.shared import storage
 from components.shared.errors import DataError
 
 IMAGE_SIZE = 256  # every stored image is 256x256x3 uint8 RGB, as JPEG
@@ -159,7 +160,7 @@ def read_records(path: Path) -> Iterator[bytes]:
     Raises:
         DataError: the file is truncated or a checksum differs; names the file and the record.
     """
-    with path.open("rb") as file:
+    with storage.open_read(str(path)) as file:
         index = 0
         while header := file.read(12):
             where = f"{path}, record {index}"

@@ -114,15 +114,13 @@ class Progress:
         self._window = window_seconds
         self.done = done
         self._marks = deque([(time.monotonic(), done)])  # of each report; the first is the last before the window
-        self._last = self._marks[0][0]
 
     def update(self, done: int, **fields: Any) -> None:
         """Set the amount done; logs when the interval has passed or the work is complete."""
         self.done = done
         now = time.monotonic()
-        if now - self._last < self._interval and done < self._total:
+        if now - self._marks[-1][0] < self._interval and done < self._total:
             return
-        self._last = now
         while len(self._marks) > 1 and self._marks[1][0] <= now - self._window:
             self._marks.popleft()
         start, before = self._marks[0]

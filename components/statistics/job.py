@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from components.shared import beam, engines, manifest, storage
+from components.shared import beam, engines, keyed, manifest, storage
 from components.shared.errors import DataError
+from components.shared.keyed import KeyedFolder
 from components.shared.manifest import FileEntry, Manifest, SplitEntry
 from components.shared.runlog import Progress, RunLog, hold_stderr
 from components.statistics import sums
@@ -37,16 +38,11 @@ def run(config: Statistics) -> dict[str, dict[str, float | str]]:
         raise DataError(f"{config.dataset}: the train split is empty, so it has no mean. Ingest with another subset")
 
     source = manifest.source_digest(__file__, "color_pca", "preprocessing", "sums")
-    key = manifest.digest_of({"source": source, "dataset": dataset.digest})[:16]
-    folder = storage.join(storage.absolute(config.root_uri), "statistics", key)
-    finished = storage.join(folder, "manifest.json")  # written last: who finds it needs not compute
-    if storage.exists(finished):
-        log.info("found finished statistics", uri=folder)
-    else:
-        compute(config, dataset, folder, finished, log)
-    result = manifest.load(finished, "statistics")
+    depends_on = {"source": source, "dataset": dataset.digest}
+    folder = keyed.folder(config.root_uri, "statistics", "statistics", depends_on)
+    result = folder.find(log) or compute(config, dataset, folder, log)
     for name, entry in {**result.files, **result.info["transform_fn"]}.items():
-        storage.stage(storage.join(folder, name), entry["num_bytes"], entry["sha256"])  # verifies both
+        storage.stage(storage.join(folder.uri, name), entry["num_bytes"], entry["sha256"])  # verifies both
 
     manifest.save(result, config.statistics)
     storage.write_text(Path(config.summary), summarize(result.content))
@@ -61,12 +57,13 @@ def run(config: Statistics) -> dict[str, dict[str, float | str]]:
     }
 
 
-def compute(config: Statistics, dataset: Manifest, folder: str, finished: str, log: RunLog) -> None:
-    """Sum, analyze, write arrays and transform graph under `folder`, and last their manifest at `finished`.
+def compute(config: Statistics, dataset: Manifest, keyed_folder: KeyedFolder, log: RunLog) -> Manifest:
+    """Sum, analyze, publish arrays and transform graph, and last their manifest.
 
     Raises:
         DataError: a shard is damaged, holds another kind of image or another number of them.
     """
+    folder = keyed_folder.uri
     engine = engines.check(config.runner, config.runner_options)
     train: SplitEntry = dataset.content["splits"]["train"]
     groups = sums.groups(dataset, [shard["name"] for shard in train["shards"]])
@@ -92,9 +89,10 @@ def compute(config: Statistics, dataset: Manifest, folder: str, finished: str, l
         }
         info = {"transform_fn": publish_graph(Path(scratch), folder)}
     content = {"dataset_digest": dataset.digest, **color_pca(total)}
-    manifest.save(Manifest("statistics", folder, files, content, info), finished)
+    result = keyed_folder.finish(files, content, info)
     for group in range(len(groups)):
         storage.delete(sums.partial_uri(folder, group))
+    return result
 
 
 def publish_array(array: np.ndarray, folder: str, name: str) -> FileEntry:

@@ -6,6 +6,7 @@ import sys
 
 from components.shared.contract import fields
 from components.shared.errors import UsageError
+from components.shared.layers import Layer
 from components.train.contract import Train
 from components.train.net import network
 from components.train.recipes import switches
@@ -15,9 +16,9 @@ def _size(values: list[int]) -> str:
     return "x".join(str(value) for value in values)
 
 
-def table(layers: list[network.Layer]) -> str:
+def table(layers: list[Layer]) -> str:
     """Format layers and totals for people."""
-    rows = [("layer", "op", "inputs", "output", "kernel", "parameters", "neurons", "MACs")]
+    rows: list[tuple[str, ...]] = [("layer", "op", "inputs", "output", "kernel", "parameters", "neurons", "MACs")]
     for layer in layers:
         counts = [count(layer) for count in (network.num_parameters, network.num_neurons, network.num_macs)]
         rows.append(

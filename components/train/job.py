@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from components.shared import manifest, runlog, storage
+from components.shared import keyed, manifest, runlog, storage
 from components.shared.errors import DataError, UsageError
+from components.shared.keyed import KeyedFolder
+from components.shared.layers import Layer
 from components.shared.manifest import Manifest, ModelContent
 from components.shared.records import IMAGE_SIZE
 from components.train.contract import Train
@@ -27,6 +29,7 @@ with runlog.hold_stderr():
     from components.train.net import towers
     from components.train.net.model import AlexNet, center_mean
     from components.train.net.optimizer import PaperSGD
+    from components.train.net.placement import OneDevice, Placement
     from components.train.run import devices
     from components.train.run.checkpoint import Arrays, Checkpoints
     from components.train.run.loop import Run, State, train
@@ -103,43 +106,38 @@ def run(config: Train) -> Metadata:
     dataset, statistics = load_inputs(config)
     num_epochs = config.num_epochs or recipe.num_epochs
     # Devices are no part of the key: draws do not depend on them, and a run may go on with others, shared otherwise.
-    key = manifest.digest_of(
-        {
-            "recipe": dataclasses.asdict(recipe),
-            "num_epochs": num_epochs,
-            "seed": config.seed,
-            "dataset": dataset.digest,
-            "statistics": statistics.digest,
-            "source": manifest.source_digest(
-                __file__,
-                *("input/draws", "input/loader", "input/split", "net/model", "net/network", "net/optimizer"),
-                *("net/towers", "recipes/schedule", "run/step"),
-            ),
-        }
-    )[:16]
-    base_uri = storage.join(storage.absolute(config.root_uri), "train", key)
-    finished_uri = storage.join(base_uri, "model.json")
-    if storage.exists(finished_uri):
-        model = manifest.load(finished_uri, "model")
-        log.info("this training was done before, nothing to do", uri=base_uri)
-    else:
-        model = train_and_publish(config, recipe, num_epochs, dataset, statistics, base_uri, machine, log)
-        manifest.save(model, finished_uri)
-    Checkpoints(storage.join(base_uri, "checkpoints"), key, log).clear()
+    depends_on = {
+        "recipe": dataclasses.asdict(recipe),
+        "num_epochs": num_epochs,
+        "seed": config.seed,
+        "dataset": dataset.digest,
+        "statistics": statistics.digest,
+        "source": manifest.source_digest(
+            __file__,
+            *("input/draws", "input/loader", "input/split", "net/model", "net/network", "net/optimizer"),
+            *("net/placement", "net/towers", "recipes/schedule", "run/step"),
+        ),
+    }
+    folder = keyed.folder(config.root_uri, "train", "model", depends_on)
+    checkpoints = Checkpoints(storage.join(folder.uri, "checkpoints"), folder.key, log)
+    model = folder.find(log)
+    if model is None:
+        model = train_and_publish(config, recipe, num_epochs, dataset, statistics, folder, checkpoints, machine, log)
+    checkpoints.clear()
     metadata = write_outputs(config, model)
     manifest.save(model, storage.absolute(config.model))
     return metadata
 
 
 def make_network(
-    config: Train, recipe: Recipe, layers: list[network.Layer], strategy: tf.distribute.Strategy
-) -> tuple[AlexNet, PaperSGD]:
+    config: Train, recipe: Recipe, layers: list[Layer], strategy: tf.distribute.Strategy
+) -> tuple[Placement, PaperSGD]:
     """Make the network and its optimizer on the devices that share the work."""
     with strategy.scope():
         model = AlexNet(layers, recipe, config.seed)
-        if config.parallel == "towers":
-            model = towers.TowerNet(model, towers.DEVICES)
-        return model, PaperSGD(model.parameters(), recipe)
+        in_towers = config.parallel == "towers"
+        placement = towers.TwoDevices(model, towers.DEVICES) if in_towers else OneDevice(model)
+        return placement, PaperSGD(placement.parameters(), recipe)
 
 
 def train_and_publish(
@@ -148,11 +146,12 @@ def train_and_publish(
     num_epochs: int,
     dataset: Manifest,
     statistics: Manifest,
-    base_uri: str,
+    folder: KeyedFolder,
+    checkpoints: Checkpoints,
     machine: dict[str, Any],
     log: runlog.RunLog,
 ) -> Manifest:
-    """Train from the newest checkpoint on, and publish what it gives under `base_uri`."""
+    """Train from the newest checkpoint on, and publish the model in its folder."""
     # ---- data ----
     training_split, validation_split = Split(dataset, "train", log), Split(dataset, "validation", log)
     check_classes(dataset, training_split)
@@ -160,23 +159,23 @@ def train_and_publish(
     # ---- network ----
     layers = network.build(recipe, training_split.num_classes)
     strategy = strategy_for(config.gpus, config.parallel)
-    model, optimizer = make_network(config, recipe, layers, strategy)
+    placement, optimizer = make_network(config, recipe, layers, strategy)
     masks = {layer["name"]: layer["shape"][0] for layer in layers if layer["op"] == "dropout"}
     training = TrainingBatches(training_split, recipe, statistics.content, config.seed, num_epochs, masks)
     check_batches(training, strategy)
     log.info("network", recipe=recipe.name, **network.totals(layers), steps=num_epochs * training.steps_per_epoch)
     # ---- steps ----
-    logs = Logs(storage.join(base_uri, "logs"), training.steps_per_epoch)
+    logs = Logs(storage.join(folder.uri, "logs"), training.steps_per_epoch)
     log.info("logs", command=f"tensorboard --logdir {logs.base_uri}")
     state = train(
         Run(
-            model=model,
+            placement=placement,
             optimizer=optimizer,
             strategy=strategy,
             training=training,
             validation=validation_split,
             mean_HWC=center_mean(mean_image),
-            checkpoints=Checkpoints(storage.join(base_uri, "checkpoints"), base_uri.rsplit("/", 1)[-1], log),
+            checkpoints=checkpoints,
             logs=logs,
             checkpoint_minutes=config.checkpoint_minutes,
             log=log,
@@ -184,10 +183,10 @@ def train_and_publish(
     )
     # ---- publish ----
     logs.finish()
-    files = publish_files(model.export(model.parameters()) | {"mean_image": mean_image}, state, base_uri)
+    files = publish_files(placement.export(placement.parameters()) | {"mean_image": mean_image}, state, folder.uri)
     content = model_content(config, recipe, dataset, statistics, layers, state)
     info = {"timings": state.timings, "logs_uri": logs.base_uri, "gpus": config.gpus, "parallel": config.parallel}
-    return Manifest("model", base_uri, files, content, info | machine)
+    return folder.finish(files, content, info | machine)
 
 
 def check_batches(training: TrainingBatches, strategy: tf.distribute.Strategy) -> None:
@@ -221,7 +220,7 @@ def model_content(
     recipe: Recipe,
     dataset: Manifest,
     statistics: Manifest,
-    layers: list[network.Layer],
+    layers: list[Layer],
     state: State,
 ) -> ModelContent:
     """Build what the manifest's digest covers; clocks go into its `info`, which it does not."""

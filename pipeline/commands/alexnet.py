@@ -1,12 +1,12 @@
 """The `alexnet` command: one module a command, which adds its own arguments."""
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
 from typing import NoReturn
 
-from components.shared import storage
 from components.shared.errors import AlexNetError, StorageError
 from pipeline.commands import artifacts, compile, doctor, gc, images, logs, rerun, run, status, submit
 from pipeline.commands.options import CANCELLED
@@ -76,14 +76,15 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals stop the tasks in order
     try:
         code = arguments.action(arguments)
-    except (AlexNetError, OSError) as error:
-        failure = error if isinstance(error, AlexNetError) else storage.explain(error)
-        sys.stderr.write(f"alexnet: {failure}\n")
+        sys.stdout.flush()
+    except AlexNetError as error:
+        sys.stderr.write(f"alexnet: {error}\n")
         # A place that cannot be used is a failed run; exit code 69 is for components.
-        code = 1 if isinstance(failure, StorageError) else failure.exit_code
+        code = 1 if isinstance(error, StorageError) else error.exit_code
+    except BrokenPipeError:  # the reader of our output, such as `head`, has enough
+        os._exit(0)  # without the flush at the end of a process, which would fail too
     except KeyboardInterrupt:
         code = CANCELLED
-    sys.stdout.flush()
     sys.exit(code)
 
 

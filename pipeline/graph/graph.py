@@ -157,5 +157,5 @@ def compiled() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(cast(BaseComponent, alexnet), str(path))
-        lines = storage.read_bytes(str(path)).decode().splitlines(keepends=True)
+        lines = storage.read_text(str(path)).splitlines(keepends=True)
     return "".join([HEADER, *itertools.dropwhile(lambda line: line.startswith("#"), lines)])

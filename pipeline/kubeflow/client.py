@@ -60,7 +60,7 @@ def _token_source(token: str) -> Callable[[], str]:
     path = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", "")
     if token or not (path or Path(TOKEN_PATH).is_file()):
         return lambda: token
-    return lambda: storage.read_bytes(path or TOKEN_PATH).decode().strip()
+    return lambda: storage.read_text(path or TOKEN_PATH).strip()
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Client:
         self.ui = (ui or self.endpoint).rstrip("/")
         context: dict[str, str] = {}
         if (path := CONTEXT_PATH.expanduser()).is_file():
-            context = json.loads(storage.read_bytes(str(path)))
+            context = storage.read_json(str(path))
         self.namespace = namespace or context.get("namespace", "")
         self._token = _token_source(token)
         configuration: Any = kfp_server_api.Configuration(host=self.endpoint)

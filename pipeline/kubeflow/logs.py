@@ -58,7 +58,7 @@ def _kept(task: TaskRun, tried: list[str]) -> str | None:
         there = {entry.name for entry in storage.list_files(folder)}
         for uri in task.log_uris:
             if uri.rpartition("/")[2] in there:
-                return storage.read_bytes(readable(uri)).decode(errors="replace")
+                return storage.read_text(readable(uri))
         tried.append(f"there is none in {folder}")
     except StorageError as error:
         tried.append(str(error))

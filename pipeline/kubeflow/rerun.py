@@ -155,7 +155,7 @@ def from_root(root_uri: str, run: str, name: str, home: Path) -> dict[str, Any]:
         UsageError: there is no record of such a task.
     """
     place = storage.join(root_uri, "tasks", run)
-    records = [json.loads(storage.read_bytes(storage.join(place, e.name))) for e in storage.list_files(place)]
+    records = [storage.read_json(storage.join(place, e.name)) for e in storage.list_files(place)]
     named = _names(records)
     if name not in named:
         raise UsageError(

@@ -53,7 +53,7 @@ def read_json(path: Path) -> Any:
         DataError: it is no JSON.
     """
     try:
-        return json.loads(storage.read_bytes(str(path)))
+        return storage.read_json(str(path))
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error})") from error
 
@@ -72,7 +72,7 @@ def error_in(log: str) -> str:
 
 def _last_error(log_path: Path) -> str:
     """Return the message of the last error in a task's log."""
-    return error_in(storage.read_bytes(str(log_path)).decode(errors="replace")) if log_path.is_file() else ""
+    return error_in(storage.read_text(str(log_path))) if log_path.is_file() else ""
 
 
 def _local_task(folder: Path) -> TaskRun:
@@ -238,7 +238,7 @@ def metadata_of(artifact: Artifact) -> dict[str, Any] | None:
     if artifact.metadata is not None or artifact.kind != "system.Metrics":
         return artifact.metadata
     try:
-        content = json.loads(storage.read_bytes(readable(artifact.uri)))
+        content = storage.read_json(readable(artifact.uri))
     except (StorageError, ValueError):
         return None
     return content if isinstance(content, dict) else None

@@ -20,7 +20,7 @@ INPUTS = ("release_uri", "root_uri")
 
 def documents(path: Path = ir.PIPELINE_PATH) -> list[dict[str, Any]]:
     """Read the documents of a compiled pipeline."""
-    return ir.documents(storage.read_bytes(str(path)).decode())
+    return ir.documents(storage.read_text(str(path)))
 
 
 def pod_problems(given: list[dict[str, Any]], require_digests: bool) -> list[str]:

@@ -36,7 +36,7 @@ class CacheEntry(TypedDict):
 def _manifest(path: Path) -> dict[str, Any] | None:
     """Return the manifest in a file, or None when it holds something else."""
     try:
-        content = json.loads(storage.read_bytes(str(path)))
+        content = storage.read_json(str(path))
     except ValueError:
         return None
     return content if isinstance(content, dict) and "base_uri" in content else None
@@ -106,7 +106,7 @@ class Cache:
         path = self._path(key)
         if not path.is_file():
             return None
-        entry: CacheEntry = json.loads(storage.read_bytes(str(path)))
+        entry: CacheEntry = storage.read_json(str(path))
         return entry if all(_is_whole(output) for output in entry["outputs"].values()) else None
 
     def put(self, key: str, entry: CacheEntry) -> None:
@@ -123,6 +123,7 @@ def adopt(entry: CacheEntry, paths: dict[str, Path]) -> dict[str, Output]:
     outputs = {}
     for name, path in paths.items():
         storage.make_parent(path)
-        shutil.copyfile(entry["outputs"][name]["path"], path)
+        with storage.disk_errors(str(path)):
+            shutil.copyfile(entry["outputs"][name]["path"], path)
         outputs[name] = Output(**{**entry["outputs"][name], "path": str(path)})
     return outputs

@@ -77,10 +77,12 @@ def follow(name: str, lines: Iterable[bytes], log_path: Path, console: Console) 
         The message of the last error that it logged.
     """
     last_error = ""
-    with log_path.open("wb") as log:
+    with contextlib.ExitStack() as stack:
+        with storage.disk_errors(str(log_path)):
+            log = stack.enter_context(log_path.open("wb", buffering=0))
         for raw in lines:
-            log.write(raw)
-            log.flush()
+            with storage.disk_errors(str(log_path)):
+                log.write(raw)
             entry = console.entry(name, raw.decode(errors="replace"))
             if entry and entry["level"] == "error":
                 last_error = entry["message"]
@@ -214,7 +216,9 @@ class DockerEngine:
             except KeyboardInterrupt:
                 console.line(f"{task.name:<12} stopping; once more to kill it")
                 container.stop(timeout=GRACE_SECONDS)
-                log_path.write_bytes(container.logs())  # with what it said while it ended
+                storage.write_text(
+                    log_path, container.logs().decode(errors="replace")
+                )  # with what it said while it ended
                 raise _stopped(task.name) from None
             finally:
                 container.remove(force=True, v=True)

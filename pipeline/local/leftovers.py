@@ -1,11 +1,10 @@
 """What killed attempts left under a root: found, and deleted when asked.
 
-Each component publishes under `<root>/<component>/<key>/`, one file last, by which its folder counts as finished.
+Each component publishes under `<root>/<component>/<key>/`, `manifest.json` last: then the folder is finished.
 Nothing that a published manifest names is ever listed: neither the folder's own, nor a manifest of a run.
 """
 
 import contextlib
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 from components.shared import storage
 from components.shared.errors import StorageError
+from components.shared.keyed import FINISHED
 from components.shared.storage import temporary
 from pipeline.components import COMPONENTS
 
@@ -46,7 +46,7 @@ def _named(content: Any) -> set[str]:
 
 def _read_json(uri: str) -> Any:
     with contextlib.suppress(ValueError):
-        return json.loads(storage.read_bytes(uri))
+        return storage.read_json(uri)
     return None
 
 
@@ -73,20 +73,20 @@ def _in_folder(
     component: str, uri: str, entries: list[storage.Entry], oldest: float, named: set[str]
 ) -> Iterator[Leftover]:
     """Yield what is left over in `<root>/<component>/<key>/`; the names of `entries` are relative to it."""
-    names, last = {entry.name for entry in entries}, COMPONENTS[component].last
-    is_finished = last in names
+    names = {entry.name for entry in entries}
+    is_finished = FINISHED in names
     if is_finished:
-        named = named | _named(_read_json(storage.join(uri, last)) if last.endswith(".json") else None)
+        named = named | _named(_read_json(storage.join(uri, FINISHED)))
     is_abandoned = not is_finished and all(entry.modified < oldest for entry in entries)
     for entry in entries:
         record = _record(entry.name)
         if is_finished:
             beside = COMPONENTS[component].beside
-            reason = f"not named by {last}" if beside and entry.name.startswith(beside) else ""
+            reason = f"not named by {FINISHED}" if beside and entry.name.startswith(beside) else ""
         elif record and record not in names:
             reason = "without its record"
         else:
-            reason = f"never finished: no {last}" if is_abandoned else ""
+            reason = f"never finished: no {FINISHED}" if is_abandoned else ""
         if reason and entry.name not in named:
             yield Leftover(storage.join(uri, entry.name), entry.num_bytes, entry.modified, reason)
 
@@ -109,7 +109,7 @@ def find(root_uri: str, hours: float) -> list[Leftover]:
             found.append(Leftover(uri, entry.num_bytes, entry.modified, "half written"))
         elif not rest and temporary.PROBE.fullmatch(component):
             found.append(Leftover(uri, entry.num_bytes, entry.modified, "a probe whether one can write"))
-        elif component in COMPONENTS and COMPONENTS[component].last and len(rest) > 1:
+        elif component in COMPONENTS and COMPONENTS[component].keeps and len(rest) > 1:
             inside = storage.Entry("/".join(rest[1:]), entry.num_bytes, entry.version, entry.modified)
             folders[component, rest[0]].append(inside)
     by_runs = _named_by_runs(root_uri, entries) if folders else {}

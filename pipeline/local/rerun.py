@@ -4,7 +4,6 @@ Works from the task's task.json alone. The rerun keeps its bulk data under its o
 past run is reused or touched, and ends by saying what differs from the original.
 """
 
-import json
 import secrets
 import time
 from pathlib import Path
@@ -50,7 +49,7 @@ def read(path: Path) -> dict[str, Any]:
         DataError: the file is something else.
     """
     try:
-        record = json.loads(storage.read_bytes(str(path)))
+        record = storage.read_json(str(path))
         Task(**record["task"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not the record of a task ({error!r}). Expected the task.json of a run") from error

@@ -26,8 +26,8 @@ from pipeline.spec.parameters import check_run
 
 SUFFIXES = {"system.HTML": ".html", "system.Markdown": ".md"}  # anything else is JSON
 
-ENDS = (AlexNetError, OSError, KeyboardInterrupt)  # what may end a run, bugs apart
-Failure = AlexNetError | OSError | KeyboardInterrupt
+ENDS = (AlexNetError, KeyboardInterrupt)  # what may end a run, bugs apart
+Failure = AlexNetError | KeyboardInterrupt
 
 
 class TaskFailed(AlexNetError):
@@ -48,7 +48,7 @@ def new_run(home: Path, values: dict[str, Value]) -> Run:
     """Make the folder of a new run under `home`; its name sorts by time."""
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
     run_dir = home / "runs" / run_id
-    storage.make_parent(run_dir / "run.json")
+    storage.make_folder(run_dir)
     return Run(run_id, run_dir, values, {})
 
 

@@ -191,7 +191,7 @@ def load(path: Path = PIPELINE_PATH) -> Pipeline:
     Raises:
         UsageError: it asks for something that the local runner does not do, or that Kubeflow refuses.
     """
-    return read(storage.read_bytes(str(path)).decode())
+    return read(storage.read_text(str(path)))
 
 
 def read(text: str) -> Pipeline:

@@ -77,14 +77,14 @@ def test_a_folder_without_its_last_file_was_never_finished(root: str) -> None:
     base = f"{root}/ingest/key0"
     for name in ("train-00000-of-00002.tfrecord", "train-00000-of-00002.tfrecord.json", "test-00000-of-00001.tfrecord"):
         publish(name.encode(), base, name)
-    never = "never finished: no images.tsv"
+    never = "never finished: no manifest.json"
     assert found(root) == {
         "ingest/key0/train-00000-of-00002.tfrecord": never,
         "ingest/key0/train-00000-of-00002.tfrecord.json": never,
         "ingest/key0/test-00000-of-00001.tfrecord": "without its record",
     }
     assert found(root, hours=1) == {}
-    publish(b"table", base, "images.tsv")
+    save(Manifest("dataset", base, {}, {}), f"{base}/manifest.json")
     assert found(root) == {}
 
 
@@ -95,7 +95,7 @@ def test_what_a_manifest_of_a_run_names_stays(root: str) -> None:
     manifest = Manifest("dataset", base, files, {})
     save(manifest, f"{root}/runs/1/ingest/dataset.json")
     storage.publish_bytes(b"[]", f"{root}/runs/1/evaluate/metrics.json")
-    assert found(root) == {"ingest/key0/extra.json": "never finished: no images.tsv"}
+    assert found(root) == {"ingest/key0/extra.json": "never finished: no manifest.json"}
 
 
 def test_checkpoints(root: str) -> None:
@@ -103,14 +103,14 @@ def test_checkpoints(root: str) -> None:
     checkpoints.save(10, {}, {})
     storage.publish_bytes(b"arrays", f"{root}/train/key0/checkpoints/step-00000020.safetensors")
     assert found(root)["train/key0/checkpoints/step-00000020.safetensors"] == "without its record"
-    assert found(root)["train/key0/checkpoints/step-00000010.json"] == "never finished: no model.json"
+    assert found(root)["train/key0/checkpoints/step-00000010.json"] == "never finished: no manifest.json"
     assert found(root, hours=1) == {}
     files = {"weights.safetensors": publish(b"weights", f"{root}/train/key0", "weights.safetensors")}
-    save(Manifest("model", f"{root}/train/key0", files, {}), f"{root}/train/key0/model.json")
+    save(Manifest("model", f"{root}/train/key0", files, {}), f"{root}/train/key0/manifest.json")
     assert len(found(root)) == 3  # all checkpoints of a training that ended, and nothing else
     leftovers.delete(leftovers.find(root, 0))
     assert [entry.name for entry in storage.list_files(f"{root}/train")] == [
-        "key0/model.json",
+        "key0/manifest.json",
         "key0/weights.safetensors",
     ]
 

@@ -262,6 +262,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 from components.shared.contract import Contract, output_artifact, parameter
 from components.shared.contract.command_line import run
+from components.shared import storage
 from components.shared.errors import DataError, StorageError
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +277,8 @@ def work(config):
         print("ready", flush=True)
         time.sleep(30)
     ends = {"data": DataError("tar: bad"), "storage": StorageError("no"), "os": FileNotFoundError(2, "No", "/gone")}
+    if config.end == "gone":
+        storage.read_bytes("/gone")
     if config.end != "ok":
         raise ends[config.end]
     return {"out": {"top1_error": 0.5}}
@@ -297,7 +300,8 @@ def tiny(tmp_path: Path) -> list[str]:
         ("ok", 0, ""),
         ("data", 65, "tar: bad"),
         ("storage", 69, "no"),
-        ("os", 69, "not found: /gone"),
+        ("gone", 69, "not found: /gone"),
+        ("os", 70, "bug: FileNotFoundError"),  # only storage makes StorageErrors
         ("unknown", 70, "bug: KeyError"),
     ],
 )
@@ -308,6 +312,7 @@ def test_exit_codes(tiny: list[str], end: str, code: int, message: str) -> None:
         entry = json.loads(done.stderr)
         assert entry["message"].startswith(message)
         assert ("traceback" in entry) == (code == 70)
+        assert entry.get("cause", "").startswith("FileNotFoundError") == (end == "gone")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -41,7 +41,6 @@ MAY_OPEN = {
     "components/shared/storage/local.py": "this machine's disks",
     "components/shared/storage/s3.py": "reads the parts of a file that goes up",
     "components/shared/storage/staging.py": "its local copies of objects",
-    "components/shared/records.py": "streams a shard that storage staged and verified",
     "pipeline/local/engine.py": "the live log of a task, which grows while the task runs and is no artifact",
 }
 

@@ -101,15 +101,22 @@ def _check_gpus(config: Any) -> None:
         )
 
 
+def _cause(error: BaseException) -> dict[str, str]:
+    """Return the chain of errors that led to one, the nearest first, as a field of its log line."""
+    links = []
+    while cause := error.__cause__:
+        links.append(f"{type(cause).__name__}: {cause}")
+        error = cause
+    return {"cause": "; from ".join(links)} if links else {}
+
+
 def _report(error: Exception, log: runlog.RunLog) -> int:
     """Log the error that ended a component and return its exit code."""
-    if isinstance(error, OSError):
-        error = storage.explain(error)
     if (message := interrupts.received()) and not isinstance(error, errors.Interrupted):
         log.error(message, consequence=f"{type(error).__name__}: {error}")
         return errors.Interrupted.exit_code
     if isinstance(error, errors.AlexNetError):
-        log.error(str(error))
+        log.error(str(error), **_cause(error))
         return error.exit_code
     # The top of the process: a bug is reported as one, with its traceback.
     log.error(f"bug: {type(error).__name__}: {error}", traceback="".join(traceback.format_exception(error)))

@@ -45,5 +45,5 @@ def write(component: str, root_uri: str, executor_input: dict[str, Any], log: Ru
     data = json.dumps({**record, "executor_input": executor_input}, indent=1).encode()
     try:
         storage.publish_bytes(data, storage.join(storage.absolute(root_uri), "tasks", run_id, task, f"{pod}.json"))
-    except (AlexNetError, OSError) as error:
+    except AlexNetError as error:
         log.warning(f"no record for a rerun was written: {error}")

@@ -6,20 +6,21 @@ written once, whole, and never overwritten; publishing the same bytes again is a
 
 import contextlib
 import io
+import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from components.shared.errors import StorageError
 from components.shared.storage import temporary
 from components.shared.storage.base import Entry as Entry
 from components.shared.storage.base import Hasher, file_sha256
-from components.shared.storage.base import explain as explain
+from components.shared.storage.base import disk_errors as disk_errors
 from components.shared.storage.base import is_local as is_local
 from components.shared.storage.base import local_path as local_path
+from components.shared.storage.base import make_folder as make_folder
 from components.shared.storage.base import make_parent as make_parent
 from components.shared.storage.registry import backend_of
 from components.shared.storage.staging import Wanted as Wanted
@@ -68,7 +69,8 @@ def abort_upload(uri: str, upload: str) -> None:
         backend.abort_upload(uri, upload)
 
 
-def open_read(uri: str) -> BinaryIO:
+@contextlib.contextmanager
+def open_read(uri: str) -> Iterator[BinaryIO]:
     """Open a file for seekable binary reading; one of an object store is fetched whole.
 
     Raises:
@@ -76,11 +78,13 @@ def open_read(uri: str) -> BinaryIO:
     """
     with backend_of(uri) as backend:
         if is_local(uri):
-            return local_path(uri).open("rb")
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller's to close
-        backend.download(uri, file)
-        file.seek(0)
-        return file
+            with local_path(uri).open("rb") as file:
+                yield file
+            return
+        with tempfile.TemporaryFile() as copy:
+            backend.download(uri, copy)
+            copy.seek(0)
+            yield copy
 
 
 def read_bytes(uri: str) -> bytes:
@@ -89,6 +93,16 @@ def read_bytes(uri: str) -> bytes:
     with backend_of(uri) as backend:
         backend.download(uri, data)
     return data.getvalue()
+
+
+def read_text(uri: str) -> str:
+    """Read a whole text file; errors as `open_read`."""
+    return read_bytes(uri).decode(errors="replace")
+
+
+def read_json(uri: str) -> Any:
+    """Read a JSON file; errors as `open_read`, and ValueError where it holds none."""
+    return json.loads(read_bytes(uri))
 
 
 def read_range(uri: str, offset: int, num_bytes: int) -> bytes:
@@ -138,18 +152,17 @@ def create(uri: str) -> Iterator[BinaryIO]:
         StorageError: as `publish_file`.
     """
     folder = local_path(uri).parent if is_local(uri) else Path(tempfile.gettempdir())
-    make_parent(folder / "x")
+    make_folder(folder)
     aside = folder / temporary.part()
-    try:
-        with aside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        publish_file(aside, uri)
-    except OSError as error:
-        raise explain(error, uri if is_local(uri) else str(aside)) from error
-    finally:
-        aside.unlink(missing_ok=True)
+    with disk_errors(uri if is_local(uri) else str(aside)):
+        try:
+            with aside.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            publish_file(aside, uri)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def publish_bytes(data: bytes, uri: str) -> None:
@@ -162,23 +175,25 @@ def write_text(path: Path, text: str) -> None:
     """Replace a local text file in one step: readers see the old content or the new, never a part."""
     make_parent(path)
     aside = path.with_name(temporary.beside(path.name))
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        raise explain(error, str(path)) from error
-    finally:
-        aside.unlink(missing_ok=True)
+    with disk_errors(str(path)):
+        try:
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def check_writable(uri: str) -> None:
-    """Write and delete a probe file under a URI, so that an unwritable root fails before any work.
+    """Write, read and delete a probe file under a URI, so that an unusable root fails before any work.
 
     Raises:
-        StorageError: the place cannot be written.
+        StorageError: the place cannot be written, returns other bytes, or keeps what was deleted.
     """
-    probe = join(uri, temporary.probe())
-    with io.BytesIO(b"probe") as data, create(probe) as file:
-        shutil.copyfileobj(data, file)
-    with backend_of(probe) as backend:
-        backend.delete(probe)
+    probe, data = join(uri, temporary.probe()), os.urandom(64)
+    publish_bytes(data, probe)
+    try:
+        same = read_bytes(probe) == data
+    finally:
+        delete(probe)
+    if not same or exists(probe):
+        raise StorageError(f"{uri}: a probe file read back as other bytes, or stayed when it was deleted")

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -68,7 +69,7 @@ class Hasher:
         return self._digest.hexdigest()
 
 
-def explain(error: OSError, place: str = "") -> StorageError:
+def _explain(error: OSError, place: str) -> StorageError:
     """Turn an operating-system error into one line that names the place and the remedy."""
     place = place or str(error.filename or "")
     if error.errno == errno.ENOSPC:
@@ -83,9 +84,24 @@ def explain(error: OSError, place: str = "") -> StorageError:
         return StorageError(
             f"no permission: {place} ({error.strerror}). Choose a place this user may write, or change its mode"
         )
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+    if error.errno in (errno.ENOENT, errno.ENOTDIR) and place:
         return StorageError(f"not found: {place}. Check the path for spelling")
     return StorageError(f"cannot use {place or 'a file'}: {error.strerror or error}")
+
+
+@contextlib.contextmanager
+def disk_errors(place: str = "") -> Iterator[None]:
+    """Turn the failures of this machine's disks within a block into StorageError.
+
+    Only around the use of a file: any other OSError is a bug, and shows its traceback.
+
+    Args:
+        place: what the block reads or writes, for the message; default: the file that the error names.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _explain(error, place) from error
 
 
 def is_local(uri: str) -> bool:
@@ -116,13 +132,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def make_parent(path: Path) -> None:
-    """Make the folder of a file.
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
 
     Raises:
-        StorageError: the folder cannot be made.
+        StorageError: it cannot be made.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain(error, str(path.parent)) from error
+    with disk_errors(str(path)):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder of a file; errors as `make_folder`."""
+    make_folder(path.parent)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 
 from components.shared.errors import UsageError
-from components.shared.storage.base import Backend, explain, is_local
+from components.shared.storage.base import Backend, disk_errors, is_local
 from components.shared.storage.local import Local
 
 SCHEMES = ("file", "gs", "s3")
@@ -39,10 +39,8 @@ def backend_of(uri: str) -> Iterator[Backend]:
     with _making:
         if scheme not in _backends:
             _backends[scheme] = _make(scheme, uri)
-    try:
+    with disk_errors(uri if is_local(uri) else ""):
         yield _backends[scheme]
-    except OSError as error:
-        raise explain(error, uri if is_local(uri) and not error.filename else "") from error
 
 
 def forget() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from components.shared.errors import DataError, StorageError, UsageError
 from components.shared.storage import temporary
-from components.shared.storage.base import explain, file_sha256, is_local, local_path
+from components.shared.storage.base import disk_errors, file_sha256, is_local, local_path
 from components.shared.storage.registry import backend_of
 
 BOUND_VARIABLE = "ALEXNET_CACHE_GB"
@@ -148,13 +148,11 @@ class Cache:
     def _download(self, uri: str, path: Path) -> None:
         aside = path.with_name(temporary.part())
         try:
-            with backend_of(uri) as backend:
-                try:
-                    with aside.open("w+b") as sink:
-                        backend.download(uri, sink)
-                    aside.replace(path)
-                except OSError as error:  # of the disk: a store's own failures are told by then
-                    raise explain(error, str(self.folder)) from error
+            # A store's own failures are StorageErrors already: what is left is of the disk.
+            with backend_of(uri) as backend, disk_errors(str(self.folder)):
+                with aside.open("w+b") as sink:
+                    backend.download(uri, sink)
+                aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
 
@@ -165,11 +163,8 @@ _opening = threading.Lock()
 
 def _cache(folder: Path | None) -> Cache:
     folder = folder or Path(tempfile.gettempdir()) / "alexnet-stage"
-    try:
-        with _opening:
-            return _caches.setdefault(folder, Cache(folder))
-    except OSError as error:
-        raise explain(error, str(folder)) from error
+    with _opening, disk_errors(str(folder)):
+        return _caches.setdefault(folder, Cache(folder))
 
 
 def _difference(path: Path, wanted: Wanted) -> str:

@@ -11,11 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from components.train.net.network import Layer, base_name
+from components.shared.layers import LOGITS, Layer
+from components.train.net.network import base_name
 from components.train.recipes.recipe import Recipe
-
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
 
 Tensor = Any  # of the Keras backend
 MEAN_MARGIN = 16  # the centre 224x224 of the 256x256 mean image
@@ -64,12 +62,12 @@ def spatial_norm(x_NHWC: Tensor, size: int, k: float, alpha: float, beta: float)
 
 def _normalize(norm: Callable[..., Tensor], layer: Layer, x_NHWC: Tensor) -> Tensor:
     """Normalise in float32, whatever the input is: sums of squares do not fit into the eight digits of a bfloat16."""
-    settings = {key: layer[key] for key in ("size", "k", "alpha", "beta")}
-    return ops.cast(norm(ops.cast(x_NHWC, "float32"), **settings), x_NHWC.dtype)
+    x = ops.cast(x_NHWC, "float32")
+    return ops.cast(norm(x, layer["size"], layer["k"], layer["alpha"], layer["beta"]), x_NHWC.dtype)
 
 
 def max_pool(x_NHWC: Tensor, size: int, stride: int, padding: list[list[int]] | None = None) -> Tensor:
-    """Take the maxima of windows; where the last ones reach over the border, of the part that lies inside."""
+    """Max-pool. `padding` lets the last window overlap the border; values outside count as -inf."""
     if padding:
         x_NHWC = ops.pad(x_NHWC, [[0, 0], *padding, [0, 0]], constant_values=-np.inf)
     return ops.max_pool(x_NHWC, size, stride, "valid", data_format="channels_last")
@@ -124,6 +122,35 @@ def _is_same(layer: Layer) -> bool:
     return layer["stride"] == 1 and layer["padding"] == [[margin, margin], [margin, margin]]
 
 
+def run_layer(
+    layer: Layer,
+    inputs: list[Tensor],
+    weighted: dict[str, keras.layers.Layer],
+    masks: dict[str, Tensor] | None,
+) -> Tensor:
+    """Compute the output of one layer.
+
+    Args:
+        layer: what to compute.
+        inputs: the outputs of the layers that it names.
+        weighted: the layers with weights, by name.
+        masks: as in `AlexNet.activations`.
+    """
+    name = layer["name"]
+    if layer["op"] == "dropout":
+        return inputs[0] * (layer["keep"] if masks is None else ops.cast(masks[name], inputs[0].dtype))
+    if name in weighted:
+        pad = layer["op"] == "conv" and not _is_same(layer)
+        x = ops.pad(inputs[0], [[0, 0], *layer["padding"], [0, 0]]) if pad else inputs[0]
+        return weighted[name](x)
+    return OPERATIONS[layer["op"]](layer, *inputs)
+
+
+def weights_of(weighted: dict[str, keras.layers.Layer]) -> dict[str, keras.Variable]:
+    """Name the variables of layers as `weights.safetensors` does: `conv1a/kernel`, `conv1a/bias`, ..."""
+    return {f"{name}/{kind}": getattr(layer, kind) for name, layer in weighted.items() for kind in ("kernel", "bias")}
+
+
 class AlexNet(keras.Model):
     """The network of a recipe.
 
@@ -144,16 +171,12 @@ class AlexNet(keras.Model):
         self.built = True
 
     def parameters(self) -> dict[str, keras.Variable]:
-        """Name the trainable variables as `weights.safetensors` does: `conv1a/kernel`, `conv1a/bias`, ..."""
-        return {
-            f"{name}/{kind}": getattr(layer, kind)
-            for name, layer in self.weighted.items()
-            for kind in ("kernel", "bias")
-        }
+        """Name the trainable variables."""
+        return weights_of(self.weighted)
 
     def call(self, images_NHWC: Tensor, masks: dict[str, Tensor] | None = None) -> Tensor:
         """Compute logits [N, C]; see `activations`."""
-        return self.activations(images_NHWC, masks)["fc8"]
+        return self.activations(images_NHWC, masks)[LOGITS]
 
     def activations(self, images_NHWC: Tensor, masks: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Compute the output of every layer.
@@ -165,38 +188,9 @@ class AlexNet(keras.Model):
         """
         values: dict[str, Tensor] = {"input": images_NHWC}
         for layer in self.network[1:]:
-            values[layer["name"]] = self.run_layer(layer, [values[source] for source in layer["inputs"]], masks)
+            inputs = [values[source] for source in layer["inputs"]]
+            values[layer["name"]] = run_layer(layer, inputs, self.weighted, masks)
         return values
-
-    def run_layer(self, layer: Layer, inputs: list[Tensor], masks: dict[str, Tensor] | None) -> Tensor:
-        """Compute the output of one layer."""
-        name = layer["name"]
-        if layer["op"] == "dropout":
-            return inputs[0] * (layer["keep"] if masks is None else ops.cast(masks[name], inputs[0].dtype))
-        if name in self.weighted:
-            pad = layer["op"] == "conv" and not _is_same(layer)
-            x = ops.pad(inputs[0], [[0, 0], *layer["padding"], [0, 0]]) if pad else inputs[0]
-            return self.weighted[name](x)
-        return OPERATIONS[layer["op"]](layer, *inputs)
-
-    def prepare(self, make: Callable[[], Tensor]) -> Tensor:
-        """Make the input of the network where the network needs it."""
-        return make()
-
-    def gradients(self, loss: Callable[[], tuple[Tensor, Tensor]], variables: list[Any]) -> tuple[Tensor, Tensor, list]:
-        """Compute loss, logits and the gradient of the loss by each variable."""
-        with tf.GradientTape() as tape:
-            value, logits_NC = loss()
-        return value, logits_NC, tape.gradient(value, variables)
-
-    def export(self, variables: dict[str, keras.Variable]) -> dict[str, np.ndarray]:
-        """Read parameters or velocities, by the names and in the shapes that every form of the network has."""
-        return {name: variable.numpy() for name, variable in variables.items()}
-
-    def restore(self, variables: dict[str, keras.Variable], arrays: dict[str, np.ndarray]) -> None:
-        """Set parameters or velocities to what `export` read."""
-        for name, variable in variables.items():
-            variable.assign(arrays[name])
 
 
 def center_mean(mean_image_HWC: np.ndarray) -> np.ndarray:
@@ -207,6 +201,8 @@ def center_mean(mean_image_HWC: np.ndarray) -> np.ndarray:
 def _mirror(crops_NHWC: Tensor, flips_N: Tensor) -> Tensor:
     """Mirror the images that are to be flipped."""
     if keras.backend.backend() == "tensorflow":  # moves only those; a select is four times slower on a CPU
+        import tensorflow as tf
+
         kept, flipped = tf.dynamic_partition(crops_NHWC, tf.cast(flips_N, "int32"), 2)
         places = tf.dynamic_partition(tf.range(tf.shape(flips_N)[0]), tf.cast(flips_N, "int32"), 2)
         return tf.reshape(tf.dynamic_stitch(places, [kept, tf.reverse(flipped, [2])]), tf.shape(crops_NHWC))

@@ -1,17 +1,15 @@
 """A recipe's network as plain data: the layers in order, with shapes, and their counts.
 
-The list travels in the model manifest; whoever runs the network needs nothing else of this component. Shapes are
-[height, width, channels] or [channels], without the batch; kernels are [kh, kw, in, out] or [in, out].
+The list travels in the model manifest, in the language of `components.shared.layers`: whoever runs the network needs
+nothing else of this component.
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
+from components.shared.layers import INPUT_SHAPE, LOGITS, Layer, Op
 from components.train.recipes.recipe import Conv, Follower, Recipe
 
-Layer = dict[str, Any]
-
-INPUT_SHAPE = [224, 224, 3]
 # The convolutions that see both towers: paper, Figure 2; conv6, where there is one, as in [C] layers-146-2009.cfg.
 CROSSING_CONVS = (3, 6)
 
@@ -28,8 +26,9 @@ class _Builder:
         self.recipe = recipe
         self.layers: dict[str, Layer] = {}
 
-    def add(self, name: str, op: str, inputs: list[str], shape: list[int], **params: Any) -> str:
-        self.layers[name] = {"name": name, "op": op, "inputs": inputs, "shape": shape, **params}
+    def add(self, name: str, op: Op, inputs: list[str], shape: list[int], **params: Any) -> str:
+        layer = {"name": name, "op": op, "inputs": inputs, "shape": shape, **params}
+        self.layers[name] = cast(Layer, layer)
         return name
 
     def shape(self, name: str) -> list[int]:
@@ -114,7 +113,7 @@ def build(recipe: Recipe, num_classes: int) -> list[Layer]:
         top = b.add(f"fc{number}_{recipe.nonlinearity}", recipe.nonlinearity, [top], b.shape(top))
         if recipe.dropout_keep < 1:
             top = b.add(f"fc{number}_dropout", "dropout", [top], b.shape(top), keep=recipe.dropout_keep)
-    b.dense("fc8", top, num_classes)
+    b.dense(LOGITS, top, num_classes)
     return list(b.layers.values())
 
 
@@ -129,7 +128,7 @@ def num_neurons(layer: Layer) -> int:
 
 
 def num_macs(layer: Layer) -> int:
-    """Count the multiply-accumulates of one image in a layer with weights, biases and padding not told apart."""
+    """Count the multiply-accumulates of one image. Ignores biases and counts padded positions."""
     return math.prod(layer["kernel"]) * math.prod(layer["shape"][:-1]) if "kernel" in layer else 0
 
 

@@ -14,8 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from components.shared.errors import UsageError
-from components.train.net.model import AlexNet, Tensor
-from components.train.net.network import Layer, base_name
+from components.shared.layers import LOGITS, Layer
+from components.train.net.model import AlexNet, Tensor, run_layer, weights_of
+from components.train.net.network import base_name
+from components.train.net.placement import Variables
 from components.train.recipes.recipe import Recipe
 
 TOWERS = "ab"
@@ -45,18 +47,26 @@ def half_name(name: str, tower: str) -> str:
     return "_".join([head + tower, *rest])
 
 
-def place(network: list[Layer]) -> list[Layer]:
+class Placed(Layer):
+    """A layer and who runs it."""
+
+    tower: str  # "a" or "b"
+    whole: str  # the layer of the network that it is, or belongs to
+    half: bool  # it is half of that layer's units
+
+
+def place(network: list[Layer]) -> list[Placed]:
     """Write a network of two towers as the layers that two devices run.
 
     Args:
         network: the layers, from `network.build`.
 
     Returns:
-        Layers as there, with three additions: `tower` says who runs it; `whole` is the layer of `network` that it is
-        or belongs to; `half` is true when it is half of that layer's units.
+        The layers in an order in which they can be run.
     """
-    placed: list[Layer] = []
+    placed: list[Placed] = []
     halved: set[str] = set()
+    shapes = {layer["name"]: layer["shape"] for layer in network}
     own = {layer["name"] for layer in network if base_name(layer["name"]) != layer["name"]}
 
     def source(name: str, tower: str, op: str) -> str:
@@ -66,7 +76,8 @@ def place(network: list[Layer]) -> list[Layer]:
             return half_name(name, tower)
         joined = f"concat_{half_name(name, tower)}"
         halves = [half_name(name, each) for each in TOWERS]
-        placed.append({"name": joined, "op": "concat", "inputs": halves, "tower": tower, "whole": name, "half": False})
+        shape = shapes[name]
+        placed.append(Placed(name=joined, op="concat", inputs=halves, shape=shape, tower=tower, whole=name, half=False))
         return joined
 
     for layer in network:
@@ -75,12 +86,12 @@ def place(network: list[Layer]) -> list[Layer]:
             halved.add(name)  # fc6 and fc7, their ReLU and dropout
         for tower in name[-1] if name in own else TOWERS[0] if is_last else TOWERS:
             half = name in halved
-            changes: Layer = {"tower": tower, "whole": name, "half": half}
+            part: Placed = {**layer, "tower": tower, "whole": name, "half": half}
             if half and "kernel" in layer:
-                changes["kernel"] = [layer["kernel"][0], layer["kernel"][1] // len(TOWERS)]
-            changes["name"] = name if name in own or is_last else half_name(name, tower)
-            changes["inputs"] = [source(each, tower, op) for each in layer["inputs"]]
-            placed.append({**layer, **changes})
+                part["kernel"] = [layer["kernel"][0], layer["kernel"][1] // len(TOWERS)]
+            part["name"] = name if name in own or is_last else half_name(name, tower)
+            part["inputs"] = [source(each, tower, op) for each in layer["inputs"]]
+            placed.append(part)
     return placed
 
 
@@ -97,8 +108,8 @@ def _copy(layer: keras.layers.Layer, device: str, index: int, count: int, name: 
     return result
 
 
-class TowerNet(AlexNet):
-    """A network whose towers are on two devices.
+class TwoDevices:
+    """The placement of a network whose towers are on two devices.
 
     Args:
         whole: the network with its weights, which are copied.
@@ -106,11 +117,10 @@ class TowerNet(AlexNet):
     """
 
     def __init__(self, whole: AlexNet, devices: tuple[str, str]) -> None:
-        keras.Model.__init__(self, name=whole.name)
         self.network = whole.network
         self.placed = place(whole.network)
         self.devices = dict(zip(TOWERS, devices, strict=True))
-        self.weighted = {}
+        self.weighted: dict[str, keras.layers.Layer] = {}
         for layer in self.placed:
             if "kernel" in layer:
                 index, count = (TOWERS.index(layer["tower"]), len(TOWERS)) if layer["half"] else (0, 1)
@@ -118,23 +128,27 @@ class TowerNet(AlexNet):
                 self.weighted[layer["name"]] = _copy(
                     whole.weighted[layer["whole"]], device, index, count, layer["name"]
                 )
-        self.built = True
 
-    def activations(self, images_NHWC: list[Tensor], masks: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Compute the output of every layer; images as `prepare` returns them, the rest as in `AlexNet`."""
+    def parameters(self) -> Variables:
+        """Name the trainable variables, halves apart: `fc6a/kernel`."""
+        return weights_of(self.weighted)
+
+    def __call__(self, images: list[Tensor], masks: dict[str, Tensor] | None = None) -> Tensor:
+        """Compute logits [N, C]; images as `prepare` returns them, masks as in `AlexNet.activations`."""
         values: dict[str, Tensor] = {}
         for layer in self.placed:
             index = TOWERS.index(layer["tower"])
             with tf.device(self.devices[layer["tower"]]):
                 if layer["op"] == "input":
-                    values[layer["name"]] = images_NHWC[index]
+                    values[layer["name"]] = images[index]
                     continue
                 own = masks
                 if masks is not None and layer["op"] == "dropout":
                     size = layer["shape"][0] // len(TOWERS)
                     own = {layer["name"]: masks[layer["whole"]][:, index * size : (index + 1) * size]}
-                values[layer["name"]] = self.run_layer(layer, [values[each] for each in layer["inputs"]], own)
-        return values
+                inputs = [values[each] for each in layer["inputs"]]
+                values[layer["name"]] = run_layer(layer, inputs, self.weighted, own)
+        return values[LOGITS]
 
     def prepare(self, make: Callable[[], Tensor]) -> list[Tensor]:
         """Make the input on each device, which is less to copy than the input of one to the other."""
@@ -144,7 +158,9 @@ class TowerNet(AlexNet):
                 images.append(make())
         return images
 
-    def gradients(self, loss: Callable[[], tuple[Tensor, Tensor]], variables: list[Any]) -> tuple[Tensor, Tensor, list]:
+    def gradients(
+        self, loss: Callable[[], tuple[Tensor, Tensor]], variables: list[Any]
+    ) -> tuple[Tensor, Tensor, list[Any]]:
         """Compute loss, logits and gradients, each gradient where its layer is; a tape would leave that to chance."""
         with tf.device(self.devices[TOWERS[0]]):  # where fc8 is
             value, logits_NC = loss()
@@ -152,24 +168,22 @@ class TowerNet(AlexNet):
 
     def _names(self) -> dict[str, tuple[str, int, int]]:
         """Find, for each parameter, the one that it is part of, which part and of how many."""
-        return {
-            f"{layer['name']}/{kind}": (
-                f"{layer['whole']}/{kind}",
-                *((TOWERS.index(layer["tower"]), len(TOWERS)) if layer["half"] else (0, 1)),
-            )
-            for layer in self.placed
-            if "kernel" in layer
-            for kind in ("kernel", "bias")
-        }
+        names = {}
+        for layer in self.placed:
+            if "kernel" in layer:
+                index, count = (TOWERS.index(layer["tower"]), len(TOWERS)) if layer["half"] else (0, 1)
+                for kind in ("kernel", "bias"):
+                    names[f"{layer['name']}/{kind}"] = (f"{layer['whole']}/{kind}", index, count)
+        return names
 
-    def export(self, variables: dict[str, keras.Variable]) -> dict[str, np.ndarray]:
+    def export(self, variables: Variables) -> dict[str, np.ndarray]:
         """Read parameters or velocities, halves joined."""
         parts: dict[str, list[np.ndarray]] = {}
         for name, (whole, _, _) in self._names().items():
             parts.setdefault(whole, []).append(variables[name].numpy())
         return {whole: np.concatenate(halves, axis=-1) for whole, halves in parts.items()}
 
-    def restore(self, variables: dict[str, keras.Variable], arrays: dict[str, np.ndarray]) -> None:
+    def restore(self, variables: Variables, arrays: dict[str, np.ndarray]) -> None:
         """Set parameters or velocities, each to its half."""
         for name, (whole, index, count) in self._names().items():
             variables[name].assign(np.split(arrays[whole], count, axis=-1)[index])

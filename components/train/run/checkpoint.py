@@ -124,7 +124,7 @@ class Checkpoints:
         return None
 
     def _load(self, name: str) -> tuple[int, Arrays, dict[str, Any]]:
-        record = json.loads(storage.read_bytes(self._uri(f"{name}.json")))
+        record = storage.read_json(self._uri(f"{name}.json"))
         found = (record["schema_version"], record["run_key"])
         if found != (SCHEMA_VERSION, self.run_key):
             raise DataError(f"expected version {SCHEMA_VERSION} of run {self.run_key}, got {found[0]} of {found[1]}")

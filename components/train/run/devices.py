@@ -16,7 +16,7 @@ DRIVER_FILE, CPU_FILE = "/proc/driver/nvidia/version", "/proc/cpuinfo"
 def _read(path: str) -> list[str]:
     """Read a file of the system; no lines where the system has none such."""
     try:
-        return storage.read_bytes(path).decode(errors="replace").splitlines()
+        return storage.read_text(path).splitlines()
     except StorageError:
         return []
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -16,13 +16,13 @@ from components.shared.errors import AlexNetError, Interrupted
 from components.train.input.draws import CenterBatches, TrainingBatches
 from components.train.input.loader import iterate
 from components.train.input.split import Split
-from components.train.net.model import AlexNet
 from components.train.net.optimizer import PaperSGD, rates
+from components.train.net.placement import Placement
 from components.train.recipes.recipe import Phase
 from components.train.recipes.schedule import current_phase
 from components.train.run.checkpoint import Checkpoints
 from components.train.run.saver import Saver
-from components.train.run.step import make_train_step, make_validation_step
+from components.train.run.step import Batch, make_train_step, make_validation_step
 from components.train.run.stopping import StopFlag, stop_flag
 from components.train.run.trace import Logs, Trace, cause_of, note_rates
 
@@ -71,7 +71,7 @@ class State:
 class Run:
     """Everything a run needs."""
 
-    model: AlexNet
+    placement: Placement
     optimizer: PaperSGD
     strategy: tf.distribute.Strategy
     training: TrainingBatches
@@ -87,7 +87,7 @@ def _arrays(run: Run) -> dict[str, np.ndarray]:
     return {
         f"{kind}/{name}": array
         for kind, variables in (("weights", run.optimizer.parameters), ("velocities", run.optimizer.velocities))
-        for name, array in run.model.export(variables).items()
+        for name, array in run.placement.export(variables).items()
     }
 
 
@@ -116,8 +116,8 @@ def _resume(run: Run) -> State:
     def of_kind(kind: str) -> dict[str, np.ndarray]:
         return {name.removeprefix(f"{kind}/"): array for name, array in arrays.items() if name.startswith(f"{kind}/")}
 
-    run.model.restore(run.optimizer.parameters, of_kind("weights"))
-    run.model.restore(run.optimizer.velocities, of_kind("velocities"))
+    run.placement.restore(run.optimizer.parameters, of_kind("weights"))
+    run.placement.restore(run.optimizer.velocities, of_kind("velocities"))
     return State(trace=Trace.restored(of_kind("trace")), **plain)
 
 
@@ -149,8 +149,8 @@ def train(run: Run) -> State:
     """
     training, log = run.training, run.log
     state = _resume(run)
-    train_step = make_train_step(run.model, run.optimizer, run.mean_HWC, run.strategy)
-    validation_step = make_validation_step(run.model, run.mean_HWC)
+    train_step = make_train_step(run.placement, run.optimizer, run.mean_HWC, run.strategy)
+    validation_step = make_validation_step(run.placement, run.mean_HWC)
     last_step = training.num_epochs * training.steps_per_epoch
     done = len(state.history) * len(training.split) + state.num_seen
     progress = runlog.Progress(log, training.num_epochs * len(training.split), "images", done=done)
@@ -159,46 +159,59 @@ def train(run: Run) -> State:
         Saver(run.checkpoint_minutes, log) as saver,
         closing(iterate(training, state.step, last_step, flag.is_set)) as batches,
     ):
-        while len(state.history) < training.num_epochs:
+        for epoch in range(len(state.history) + 1, training.num_epochs + 1):
             phase = _current_phase(run, state)
-            epoch, rate = len(state.history) + 1, phase.learning_rate
-            # ---- one step ----
-            start = time.monotonic()
-            batch = next(batches, None) if state.num_seen < len(training.split) else None
-            if batch:
-                ready = time.monotonic()
-                rescale = 1 + phase.color_noise if training.recipe.color_noise_rescale else 1.0
+            rescale = 1 + phase.color_noise if training.recipe.color_noise_rescale else 1.0
+            for batch, data_seconds in _rest_of_epoch(batches, state, len(training.split)):
+                start = time.monotonic()
                 loss, wrong = train_step(batch, np.array(rates(phase), np.float32), rescale)
-                end = time.monotonic()
-                state.count(loss, wrong, len(batch["labels"]), end - start, ready - start)
+                step_seconds = time.monotonic() - start
+                state.count(loss, wrong, len(batch["labels"]), data_seconds + step_seconds, data_seconds)
                 if not math.isfinite(loss):
-                    raise _diverged(state.step, epoch, rate)
+                    raise _diverged(state.step, epoch, phase.learning_rate)
                 progress.update(
                     len(state.history) * len(training.split) + state.num_seen,
                     epoch=epoch,
-                    learning_rate=rate,
+                    learning_rate=phase.learning_rate,
                     **_measured(state),
-                    data_ms=round(1000 * (ready - start), 1),
-                    step_ms=round(1000 * (end - ready), 1),
+                    data_ms=round(1000 * data_seconds, 1),
+                    step_ms=round(1000 * step_seconds, 1),
                 )
-                saver.step_ended(end - start)
-            # ---- end of an epoch ----
-            if state.num_seen == len(training.split):
+                saver.step_ended(data_seconds + step_seconds)
+                if state.num_seen < len(training.split):
+                    _checkpoint(run, state, saver, flag, epoch, phase.learning_rate)
+            validation = None
+            if state.num_seen == len(training.split):  # less where a signal stopped the batches
                 validation = _validate(run, validation_step, epoch, flag)
-                if validation:
-                    _end_epoch(run, state, rate, validation)
-            # ---- checkpoint ----
-            finished = len(state.history) == training.num_epochs
-            if flag.is_set() or finished or saver.due():
-                saver.start(state.step, partial(_snapshot, run, state, epoch, rate))
-            if flag.is_set() or finished:
-                saver.finish()
-            if flag.is_set():
-                raise Interrupted(
-                    f"stopped by {flag.signal} after step {state.step} of {last_step}, which is saved. "
-                    "The same command resumes"
-                )
+            if validation:
+                _end_epoch(run, state, phase.learning_rate, validation)
+            _checkpoint(run, state, saver, flag, epoch, phase.learning_rate)
     return state
+
+
+def _checkpoint(run: Run, state: State, saver: Saver, flag: StopFlag, epoch: int, learning_rate: float) -> None:
+    """Save if it is time to, or if this is the end; a signal ends the run once all is saved."""
+    training = run.training
+    ends = flag.is_set() or len(state.history) == training.num_epochs
+    if ends or saver.due():
+        saver.start(state.step, partial(_snapshot, run, state, epoch, learning_rate))
+    if ends:
+        saver.finish()
+    if flag.is_set():
+        raise Interrupted(
+            f"stopped by {flag.signal} after step {state.step} of {training.num_epochs * training.steps_per_epoch}, "
+            "which is saved. The same command resumes"
+        )
+
+
+def _rest_of_epoch(batches: Iterator[Batch], state: State, num_images: int) -> Iterator[tuple[Batch, float]]:
+    """Yield the batches that are left of an epoch, each with the seconds that it was waited for."""
+    while state.num_seen < num_images:
+        start = time.monotonic()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.monotonic() - start
 
 
 def _diverged(step: int, epoch: int, learning_rate: float) -> AlexNetError:

@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from components.train.net.model import AlexNet, Tensor, prepare_test, prepare_training
+from components.train.net.model import Tensor, prepare_test, prepare_training
 from components.train.net.optimizer import PaperSGD
+from components.train.net.placement import Placement
 
 Batch = dict[str, tf.Tensor]
 
@@ -52,7 +53,7 @@ def num_larger(labels_N: Tensor, logits_NC: Tensor) -> Tensor:
 
 
 def make_train_step(
-    model: AlexNet, optimizer: PaperSGD, mean_HWC: np.ndarray, strategy: tf.distribute.Strategy
+    placement: Placement, optimizer: PaperSGD, mean_HWC: np.ndarray, strategy: tf.distribute.Strategy
 ) -> Callable[[Batch, np.ndarray, float], tuple[float, int]]:
     """Make the function that takes one step of the paper's rule on the mean gradient of a batch.
 
@@ -68,15 +69,15 @@ def make_train_step(
         def make_images() -> tf.Tensor:
             return prepare_training(batch["crops"], batch["flips"], batch["noise"], tf.constant(mean_HWC), rescale)
 
-        images = model.prepare(make_images)
-        masks = {layer["name"]: batch[layer["name"]] for layer in model.network if layer["op"] == "dropout"}
+        images = placement.prepare(make_images)
+        masks = {layer["name"]: batch[layer["name"]] for layer in placement.network if layer["op"] == "dropout"}
 
         def forward() -> tuple[tf.Tensor, tf.Tensor]:
-            logits = model(images, masks)
+            logits = placement(images, masks)
             # Over the whole batch, so that the sum over replicas is its mean.
             return tf.reduce_sum(cross_entropy(batch["labels"], logits)) / batch_size, logits
 
-        loss, logits, gradients = model.gradients(forward, variables)
+        loss, logits, gradients = placement.gradients(forward, variables)
         optimizer.apply(gradients, rates)
         return loss, tf.math.count_nonzero(num_larger(batch["labels"], logits))
 
@@ -103,7 +104,7 @@ def make_train_step(
     return run
 
 
-def make_validation_step(model: AlexNet, mean_HWC: np.ndarray) -> Callable[[Batch], np.ndarray]:
+def make_validation_step(placement: Placement, mean_HWC: np.ndarray) -> Callable[[Batch], np.ndarray]:
     """Make the function that sums over a batch of centre crops, on one device.
 
     Returns:
@@ -111,7 +112,7 @@ def make_validation_step(model: AlexNet, mean_HWC: np.ndarray) -> Callable[[Batc
     """
 
     def step(batch: Batch) -> tf.Tensor:
-        logits = model(model.prepare(lambda: prepare_test(batch["crops"], tf.constant(mean_HWC))))
+        logits = placement(placement.prepare(lambda: prepare_test(batch["crops"], tf.constant(mean_HWC))))
         larger = num_larger(batch["labels"], logits)
         return tf.stack(
             [
