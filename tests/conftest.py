@@ -1,4 +1,5 @@
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 import gcp_storage_emulator.server
 import hypothesis
 import pytest
+from skip_list import SkipList
 
 from components.shared.storage import registry
 
@@ -27,6 +29,32 @@ hypothesis.settings.load_profile("untimed")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config):
+    """Let a skip for a reason that nobody allowed fail the run; what workers skip comes here, too."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SkipList(PROJECT_DIR / "tests" / "allowed_skips.txt"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Keep the tests of a file in one worker of pytest-xdist, where they share what they make.
+
+    Tests marked with `xdist_group` go with their group instead. Files with slow tests come first,
+    so that no worker is left with one at the end.
+    """
+    if config.getoption("dist", "no") != "loadgroup":
+        return
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(PROJECT_DIR).as_posix()))
+    slow = {_group(item) for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: _group(item) not in slow)
+
+
+def _group(item):
+    return item.get_closest_marker("xdist_group").args[0]
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """Real photographs beside the checkout, where there are any."""
@@ -36,22 +64,33 @@ def shared_data():
 
 
 @pytest.fixture(scope="session")
-def sample_release(tmp_path_factory):
-    """A generated release: 4 classes of about 24 training images."""
-    out = tmp_path_factory.mktemp("sample") / "release"
-    command = [
-        sys.executable,
-        "-m",
-        "components.sample",
-        "--out",
-        str(out),
-        "--classes",
-        "4",
-        "--images-per-class",
-        "24",
-    ]
-    subprocess.run(command, check=True, cwd=PROJECT_DIR)
-    return out
+def made_once(tmp_path_factory):
+    """Make what all workers of pytest-xdist share: the first one that asks makes it, the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    common = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name, work):
+        folder, told = common / name, common / f"{name}.json"
+        with (common / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not told.exists():
+                folder.mkdir(exist_ok=True)
+                told.write_text(json.dumps(work(folder)))
+        return folder, json.loads(told.read_text())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def sample_release(made_once):
+    """A generated release: 4 classes of about 24 training images. No test changes it."""
+
+    def draw(folder):
+        command = [sys.executable, "-m", "components.sample", f"--out={folder / 'release'}"]
+        command += ["--classes=4", "--images-per-class=24"]
+        subprocess.run(command, check=True, cwd=PROJECT_DIR)
+
+    return made_once("sample", draw)[0] / "release"
 
 
 @pytest.fixture(scope="session")
@@ -114,20 +153,17 @@ def alexnet(*arguments, cwd=PROJECT_DIR, **options):
 
 
 @pytest.fixture(scope="session")
-def finished_run(sample_release, tmp_path_factory):
-    """The whole committed pipeline on the small release, two epochs of `smoke`: (result of --json, root, stderr)."""
-    root = tmp_path_factory.mktemp("root")
-    done = alexnet(
-        "run",
-        "--release",
-        sample_release,
-        "--root",
-        root,
-        "--json",
-        "--param",
-        "recipe=smoke",
-        "--param",
-        "num_epochs=2",
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), root, done.stderr
+def finished_run(sample_release, made_once):
+    """The whole committed pipeline on the small release, two epochs of `smoke`: (result of --json, root, stderr).
+
+    A test that runs more in the root, or that looks for leftovers there, is of the group "one root".
+    """
+
+    def run(folder):
+        settings = ("--json", "--param", "recipe=smoke", "--param", "num_epochs=2")
+        done = alexnet("run", "--release", sample_release, "--root", folder / "root", *settings)
+        assert done.returncode == 0, done.stderr
+        return {"result": json.loads(done.stdout), "stderr": done.stderr}
+
+    folder, told = made_once("finished-run", run)
+    return told["result"], folder / "root", told["stderr"]

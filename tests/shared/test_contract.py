@@ -207,7 +207,8 @@ EXECUTOR_INPUT = {
 
 
 def test_executor_output_as_kubeflow_reads_it(tmp_path: Path) -> None:
-    pipeline_spec_pb2 = pytest.importorskip("kfp.pipeline_spec.pipeline_spec_pb2")
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
     output_file = tmp_path / "not" / "yet" / "executor_output.json"
     executor_input = json.loads(json.dumps(EXECUTOR_INPUT))
     executor_input["outputs"]["outputFile"] = str(output_file)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import tensorflow as tf
-from test_train_job import config_of, digest, stop_after
 from tiny_dataset import NUM_CLASSES, tiny, write_inputs
+from tiny_run import config_of, digest, stop_after
 
 from components.shared import manifest
 from components.train import job

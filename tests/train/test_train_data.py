@@ -8,26 +8,14 @@ import pytest
 import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_dataset import NUM_CLASSES, tiny, write_inputs
+from tiny_dataset import LOG, MASKS, NUM_CLASSES, PUBLISHED, tiny, write_inputs
 
-from components.shared import runlog
 from components.train.input.draws import CenterBatches, TrainingBatches, bernoulli, epoch_order, generator, noise_basis
 from components.train.input.loader import iterate
 from components.train.input.split import Split
 from components.train.recipes.alexnet_2012 import ALEXNET_2012
 from components.train.recipes.alexnet_2012_paper import ALEXNET_2012_PAPER
 
-PUBLISHED = {
-    "standard_deviations": [19.720833, 37.093889, 121.780061],
-    "eigenvalues": [388.911256, 1375.956566, 14830.383255],
-    "eigenvectors": [
-        [0.417955, -0.816981, 0.397311],
-        [-0.712579, -0.023542, 0.701196],
-        [-0.56351, -0.576184, -0.592003],
-    ],
-}
-LOG = runlog.RunLog("train")
-MASKS = {"fc6_dropout": 8, "fc7_dropout": 8}
 GOLDEN = {  # sha256 of draws by the code of the first commits
     "origins": "a6776de6659b495a",
     "flips": "33489300528ee81a",

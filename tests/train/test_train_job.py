@@ -14,64 +14,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import safetensors.numpy
-from tiny_dataset import example, tiny, write_dataset, write_inputs, write_statistics
+from tiny_dataset import LOG, TINY, example, tiny, write_dataset, write_inputs, write_statistics
+from tiny_run import config_of, digest, inputs, recipes, stop_after, whole  # noqa: F401 - fixtures
 
 from components.shared import errors, manifest, runlog, storage
 from components.shared.errors import AlexNetError, DataError, Interrupted, UsageError
 from components.train import job
-from components.train.contract import Train
 from components.train.input.draws import CenterBatches, TrainingBatches
 from components.train.recipes.known import RECIPES
 from components.train.run import loop
 from components.train.run.checkpoint import Checkpoints
 from components.train.run.loop import State, check_stuck
-
-LOG = runlog.RunLog("train")
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    write_inputs(folder)
-    return folder
-
-
-def config_of(inputs, out, **changes):
-    values = {
-        "dataset": str(inputs / "dataset.json"),
-        "statistics": str(inputs / "statistics.json"),
-        "root_uri": str(out / "root"),
-        "recipe": "smoke",
-        "model": str(out / "model.json"),
-        "metrics": str(out / "metrics.json"),
-        "report": str(out / "report.html"),
-    }
-    return Train(**{**values, **changes})
-
-
-def digest(out):
-    return manifest.load(str(out / "model.json"), "model").digest
-
-
-@pytest.fixture
-def recipes(monkeypatch):
-    """The recipe `smoke` made tiny, and a way to change it further."""
-
-    def change(**changes):
-        monkeypatch.setitem(RECIPES, "smoke", tiny(name="smoke", **changes))
-
-    change()
-    return change
-
-
-@pytest.fixture(scope="module")
-def whole(inputs, tmp_path_factory):
-    """An uninterrupted run of the tiny recipe."""
-    out = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RECIPES, "smoke", tiny(name="smoke"))
-        metadata = job.run(config_of(inputs, out))
-    return out, metadata
 
 
 def test_a_run_publishes_model_metrics_and_report(whole, inputs):
@@ -145,20 +98,6 @@ def test_the_same_command_again_adopts_the_finished_training(whole, inputs, reci
     assert manifest.load(str(out / "again.json"), "model").digest == before.digest
     with pytest.raises(TypeError):
         job.run(config_of(inputs, out, seed=1, model=str(out / "other.json")))
-
-
-def stop_after(monkeypatch, num_checkpoints):
-    """Let the process seem to be killed right after a checkpoint."""
-    save = Checkpoints.save
-    saved = []
-
-    def counting(self, step, arrays, state):
-        save(self, step, arrays, state)
-        saved.append(step)
-        if len(saved) == num_checkpoints:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoints, "save", counting)
 
 
 @pytest.mark.parametrize("num_checkpoints", [1, 6])  # in the middle of an epoch
@@ -245,8 +184,6 @@ def test_no_whole_checkpoint_is_an_error(tmp_path):
 
 
 def test_divergence_stops_the_run_and_keeps_the_checkpoint(inputs, tmp_path, recipes):
-    from tiny_dataset import TINY
-
     calm, wild = TINY.phases[0], replace(TINY.phases[0], first_epoch=2, learning_rate=1e25, bias_learning_rate=1e25)
     recipes(phases=(calm, wild))
     with pytest.raises(

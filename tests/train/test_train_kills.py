@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_dataset import write_inputs
+from tiny_run import settings_of
 
 from components.shared import manifest
 
@@ -54,19 +55,6 @@ for settings, die_at in plan:
         os._exit(0)
     os.write(2, f"ended with {os.waitpid(process, 0)[1]}\\n".encode())
 """
-
-
-def settings_of(inputs, out):
-    return {
-        "dataset": str(inputs / "dataset.json"),
-        "statistics": str(inputs / "statistics.json"),
-        "root_uri": str(out / "root"),
-        "recipe": "smoke",
-        "checkpoint_minutes": 0.001,  # every few steps
-        "model": str(out / "model.json"),
-        "metrics": str(out / "metrics.json"),
-        "report": str(out / "report.html"),
-    }
 
 
 @pytest.mark.slow

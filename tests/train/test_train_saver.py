@@ -12,9 +12,8 @@ import threading
 import numpy as np
 import pytest
 import safetensors.numpy
-from test_train_job import config_of, digest, inputs, recipes, whole  # noqa: F401 - fixtures
-from test_train_kills import settings_of
 from tiny_dataset import write_inputs
+from tiny_run import config_of, digest, inputs, recipes, settings_of, whole  # noqa: F401 - fixtures
 
 from components.shared import runlog, storage
 from components.shared.errors import AlexNetError, Interrupted, StorageError
@@ -62,7 +61,7 @@ def on_write(monkeypatch, number, action, beside=lambda: None):
     monkeypatch.setattr(loop, "rates", wait_and_rates)
 
 
-def test_steps_go_on_while_a_checkpoint_is_written(inputs, tmp_path, recipes, monkeypatch, whole, capfd):  # noqa: F811
+def test_steps_go_on_while_a_checkpoint_is_written(inputs, tmp_path, recipes, monkeypatch, whole, capfd):
     enough, steps = threading.Event(), []
 
     def block():
@@ -82,10 +81,10 @@ def test_steps_go_on_while_a_checkpoint_is_written(inputs, tmp_path, recipes, mo
 
 
 def test_a_checkpoint_holds_its_step_though_later_steps_come_before_the_write(
-    inputs,  # noqa: F811
+    inputs,
     tmp_path,
-    recipes,  # noqa: F811
-    whole,  # noqa: F811
+    recipes,
+    whole,
     capfd,
 ):
     """The snapshot shares no memory with weights, velocities and trace."""
@@ -107,10 +106,10 @@ def test_a_checkpoint_holds_its_step_though_later_steps_come_before_the_write(
 
 
 def test_a_write_that_fails_ends_the_run_and_leaves_the_checkpoint_before(
-    inputs,  # noqa: F811
+    inputs,
     tmp_path,
-    recipes,  # noqa: F811
-    whole,  # noqa: F811
+    recipes,
+    whole,
 ):
     config = config_of(inputs, tmp_path, checkpoint_minutes=0.0)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(StorageError, match="disk full"):
@@ -123,7 +122,7 @@ def test_a_write_that_fails_ends_the_run_and_leaves_the_checkpoint_before(
 
 
 @pytest.mark.parametrize("num_signals", [1, 2])
-def test_signals_while_a_checkpoint_is_written(inputs, tmp_path, recipes, monkeypatch, whole, num_signals):  # noqa: F811
+def test_signals_while_a_checkpoint_is_written(inputs, tmp_path, recipes, monkeypatch, whole, num_signals):
     """The first waits for the write and saves what was trained since; the second waits for nothing."""
     over, join = threading.Event(), threading.Thread.join
 
@@ -193,7 +192,7 @@ job.run(Train(**json.loads(sys.argv[2])))
 
 
 @pytest.mark.slow
-def test_a_kill_during_a_write_leaves_the_checkpoint_before(tmp_path, request, recipes, capfd):  # noqa: F811
+def test_a_kill_during_a_write_leaves_the_checkpoint_before(tmp_path, request, recipes, capfd):
     write_inputs(tmp_path)
     parts, alone = ({**settings_of(tmp_path, tmp_path / name), "checkpoint_minutes": SOON} for name in "ab")
     command = [sys.executable, "-c", KILLED, str(request.path.parent), json.dumps(parts)]

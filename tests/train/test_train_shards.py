@@ -9,8 +9,7 @@ import pytest
 import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_train_data import LOG, MASKS, PUBLISHED
-from tiny_dataset import NUM_CLASSES, draw_image, example, tiny, write_dataset, write_inputs
+from tiny_dataset import LOG, MASKS, NUM_CLASSES, PUBLISHED, draw_image, example, tiny, write_dataset, write_inputs
 
 from components.shared import manifest, records
 from components.shared.errors import DataError, StorageError

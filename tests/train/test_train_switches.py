@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_train_data import PUBLISHED
-from test_train_job import config_of, digest, stop_after
-from tiny_dataset import NUM_CLASSES, tiny, write_inputs
+from tiny_dataset import NUM_CLASSES, PUBLISHED, tiny, write_inputs
+from tiny_run import config_of, digest, stop_after
 
 from components.shared import manifest, runlog
 from components.shared.errors import UsageError

@@ -9,8 +9,8 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_train_job import config_of
 from tiny_dataset import TINY, tiny, write_inputs
+from tiny_run import config_of
 
 from components.shared import manifest, runlog, storage
 from components.train import job

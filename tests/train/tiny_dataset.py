@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from components.shared import manifest, records, storage
+from components.shared import manifest, records, runlog, storage
 from components.shared.errors import DataError
 from components.shared.manifest import Manifest
 from components.train.recipes.recipe import Recipe
@@ -14,6 +14,17 @@ from components.train.recipes.recipe import phase as _phase
 from components.train.recipes.smoke import SMOKE
 
 NUM_CLASSES = 3
+LOG = runlog.RunLog("train")
+MASKS = {"fc6_dropout": 8, "fc7_dropout": 8}
+PUBLISHED = {
+    "standard_deviations": [19.720833, 37.093889, 121.780061],
+    "eigenvalues": [388.911256, 1375.956566, 14830.383255],
+    "eigenvectors": [
+        [0.417955, -0.816981, 0.397311],
+        [-0.712579, -0.023542, 0.701196],
+        [-0.56351, -0.576184, -0.592003],
+    ],
+}
 
 # The topology of the paper with two filters a tower and layer: milliseconds a step.
 TINY = replace(
@@ -109,17 +120,8 @@ def write_statistics(folder: Path, dataset: Manifest) -> Manifest:
     mean = np.full((256, 256, 3), 120, np.float32)
     with storage.create(str(base / "mean_image.npy")) as file:
         np.save(file, mean)
-    deviations = [19.720833, 37.093889, 121.780061]
-    content = {
-        "dataset_digest": dataset.digest,
-        "standard_deviations": deviations,
-        "eigenvalues": [value**2 for value in deviations],
-        "eigenvectors": [
-            [0.417955, -0.816981, 0.397311],
-            [-0.712579, -0.023542, 0.701196],
-            [-0.56351, -0.576184, -0.592003],
-        ],
-    }
+    eigenvalues = [value**2 for value in PUBLISHED["standard_deviations"]]
+    content = {"dataset_digest": dataset.digest, **PUBLISHED, "eigenvalues": eigenvalues}
     result = Manifest(
         "statistics", str(base), {"mean_image.npy": manifest.file_entry(base / "mean_image.npy")}, content
     )
