@@ -27,6 +27,7 @@ with hold_stderr():
 
     from components.train.net.model import AlexNet
     from components.train.net.optimizer import PaperSGD
+    from components.train.net.placement import OneDevice
     from components.train.run.checkpoint import Checkpoints
     from components.train.run.saver import Saver
     from components.train.run.step import make_train_step
@@ -40,7 +41,7 @@ def main() -> None:
     recipe = named(arguments.get(1, "alexnet-2012"))
     batch_size, num_steps, rounds = (int(arguments.get(n, value)) for n, value in ((2, 128), (3, 10), (4, 5)))
     layers = network.build(recipe, 1000)
-    model = AlexNet(layers, recipe, 0)
+    model = OneDevice(AlexNet(layers, recipe, 0))
     optimizer = PaperSGD(model.parameters(), recipe)
     mean = np.full((224, 224, 3), 120, np.float32)
     train_step = make_train_step(model, optimizer, mean, tf.distribute.get_strategy())

@@ -34,6 +34,7 @@ with hold_stderr():
     from components.train.input.split import Split
     from components.train.net.model import AlexNet
     from components.train.net.optimizer import PaperSGD
+    from components.train.net.placement import OneDevice
     from components.train.run.step import make_train_step
 
 MATMUL_SIZE = 3072
@@ -47,7 +48,7 @@ def our_step(recipe: Recipe, batch_size: int) -> Callable[[], object]:
     model = AlexNet(network.build(recipe, 1000), recipe, 0)
     optimizer = PaperSGD(model.parameters(), recipe)
     mean = np.full((224, 224, 3), 120, np.float32)
-    step = make_train_step(model, optimizer, mean, tf.distribute.get_strategy())
+    step = make_train_step(OneDevice(model), optimizer, mean, tf.distribute.get_strategy())
     batch = {name: tf.constant(value) for name, value in random_batch(batch_size).items()}
     return lambda: step(batch, np.full(4, 1e-4, np.float32), 1.1)
 

@@ -15,6 +15,7 @@ from components.train import job
 from components.train.net import network
 from components.train.net.model import AlexNet
 from components.train.net.optimizer import PaperSGD
+from components.train.net.placement import OneDevice
 from components.train.recipes.known import RECIPES
 from components.train.recipes.switches import named
 from components.train.run.step import cross_entropy, make_train_step
@@ -49,7 +50,7 @@ def test_normalisation_is_as_exact_as_its_input():
 
 def start(precision):
     recipe = tiny(precision=precision)
-    return AlexNet(network.build(recipe, NUM_CLASSES), recipe, 0)
+    return OneDevice(AlexNet(network.build(recipe, NUM_CLASSES), recipe, 0))
 
 
 def steps(model, num_steps):
@@ -115,7 +116,7 @@ tf.config.set_logical_device_configuration(
 import test_train_bfloat16 as test
 from components.train.net import towers
 one = test.steps(test.start("bfloat16"), 4)
-halves = test.steps(towers.TowerNet(test.start("bfloat16"), ("/device:CPU:1", "/device:CPU:2")), 4)
+halves = test.steps(towers.TwoDevices(test.start("bfloat16").model, ("/device:CPU:1", "/device:CPU:2")), 4)
 with tf.distribute.MirroredStrategy(["CPU:1", "CPU:2"]).scope():
     parts = test.steps(test.start("bfloat16"), 4)
 for losses, weights in (halves, parts):

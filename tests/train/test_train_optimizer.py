@@ -93,7 +93,7 @@ def train(strategy):
     with strategy.scope():
         model = AlexNet(layers, recipe, 0)
         optimizer = PaperSGD(model.parameters(), recipe)
-    step = make_train_step(model, optimizer, np.full((224, 224, 3), 120, np.float32), strategy)
+    step = make_train_step(OneDevice(model), optimizer, np.full((224, 224, 3), 120, np.float32), strategy)
     losses = []
     for size in (8, 7, 8):
         rng = np.random.default_rng(size)
@@ -106,7 +106,7 @@ def train(strategy):
         losses.append(step(batch, np.array([1e-3, 1e-3, 1e-3, 1e-3], np.float32), 1.1))
     for variable in model.parameters().values():  # as resuming does
         variable.assign(variable.numpy())
-    validation = make_validation_step(model, np.full((224, 224, 3), 120, np.float32))
+    validation = make_validation_step(OneDevice(model), np.full((224, 224, 3), 120, np.float32))
     losses.append(validation({name: batch[name] for name in ("crops", "labels")})[:2])
     return losses, {name: value.numpy() for name, value in model.parameters().items()}
 

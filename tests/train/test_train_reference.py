@@ -13,6 +13,7 @@ import tensorflow as tf
 from components.train.net import network
 from components.train.net.model import AlexNet
 from components.train.net.optimizer import PaperSGD
+from components.train.net.placement import OneDevice
 from components.train.recipes.switches import named
 from components.train.run.step import cross_entropy, make_train_step
 
@@ -144,7 +145,7 @@ def test_ten_steps(name):
     recipe = NETS[name]
     layers, model, weights = made(recipe)
     optimizer = PaperSGD(model.parameters(), recipe)
-    train_step = make_train_step(model, optimizer, MEAN, tf.distribute.get_strategy())
+    train_step = make_train_step(OneDevice(model), optimizer, MEAN, tf.distribute.get_strategy())
 
     def take(batch, rates, rescale):
         return train_step({key: tf.constant(value) for key, value in batch.items()}, rates, rescale)[0]

@@ -15,6 +15,7 @@ from components.train.input.split import Split
 from components.train.net import network
 from components.train.net.model import AlexNet
 from components.train.net.optimizer import PaperSGD, rates
+from components.train.net.placement import OneDevice
 from components.train.recipes import schedule
 from components.train.recipes.alexnet_2012 import ALEXNET_2012
 from components.train.recipes.alexnet_2012_paper import ALEXNET_2012_PAPER
@@ -128,7 +129,7 @@ def two_steps(inputs, name):
     training = TrainingBatches(split, recipe, PUBLISHED, 0, 3, masks)
     optimizer = PaperSGD(model.parameters(), recipe)
     mean = np.full((224, 224, 3), 120, np.float32)
-    step = make_train_step(model, optimizer, mean, tf.distribute.get_strategy())
+    step = make_train_step(OneDevice(model), optimizer, mean, tf.distribute.get_strategy())
     batches = list(iterate(training, 0, 2))
     phase = schedule.current_phase(recipe, 1, 3, [])
     rescale = 1 + phase.color_noise if recipe.color_noise_rescale else 1.0

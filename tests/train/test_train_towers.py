@@ -32,6 +32,7 @@ from tiny_dataset import tiny
 from components.train.net import network, towers
 from components.train.net.model import AlexNet
 from components.train.net.optimizer import PaperSGD
+from components.train.net.placement import OneDevice
 from components.train.run.step import cross_entropy, make_train_step, make_validation_step
 from components.train.recipes.switches import SWITCHES
 
@@ -43,7 +44,7 @@ layers = network.build(recipe, 3)
 
 def make(parallel, layers=layers, recipe=recipe):
     model = AlexNet(layers, recipe, 0)
-    return towers.TowerNet(model, DEVICES) if parallel else model
+    return towers.TwoDevices(model, DEVICES) if parallel else OneDevice(model)
 
 def batch_of(size):
     rng = np.random.default_rng(size)
