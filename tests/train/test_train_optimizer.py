@@ -85,6 +85,7 @@ from tiny_dataset import tiny
 from components.train.net import network
 from components.train.net.model import AlexNet
 from components.train.net.optimizer import PaperSGD
+from components.train.net.placement import OneDevice
 from components.train.run.step import make_train_step, make_validation_step
 recipe = tiny()
 layers = network.build(recipe, 3)
