@@ -7,14 +7,13 @@ pipeline.yaml, so that no mutable tag reaches a cluster.
 import contextlib
 import importlib.metadata
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.shared import storage
+from components.shared import settings, storage
 from components.shared.errors import AlexNetError, UsageError
 from pipeline.components import SOURCE_DIR, code_digest
 from pipeline.console import Console
@@ -36,7 +35,7 @@ print(json.dumps({"python": python, "debian": debian}))
 
 def tag(stage: str) -> str:
     """Return the tag of a stage's image: `alexnet/<stage>:<version>`, in ALEXNET_REGISTRY if that is set."""
-    registry = os.environ.get("ALEXNET_REGISTRY", "")
+    registry = settings.REGISTRY.get()
     return f"{registry}{'/' if registry else ''}alexnet/{stage}:{VERSION}"
 
 
@@ -123,10 +122,10 @@ def build(stage: str, console: Console) -> str:
     arguments = {
         "VERSION": VERSION,
         "REVISION": _revision(),
-        "SOURCE": os.environ.get("ALEXNET_SOURCE", ""),
+        "SOURCE": settings.SOURCE.get(),
         "CODE": code_digest(stage),
     }
-    if base := os.environ.get("BASE_IMAGE"):
+    if base := settings.BASE_IMAGE.get():
         arguments["BASE_IMAGE"] = base
     with engine_errors(f"{stage}: build"):
         events = engine.api.build(

@@ -3,6 +3,9 @@
 Shapes: N images, K views, H height, W width, C channels.
 """
 
+from typing import TypeVar
+
+import numpy as np
 import tensorflow as tf
 
 CROP_SIZE = 224
@@ -15,7 +18,10 @@ NUM_VIEWS = 2 * len(STARTS_YX)
 CENTER_VIEW = STARTS_YX.index((CENTER, CENTER))
 
 
-def center_crop(image_HWC: tf.Tensor) -> tf.Tensor:
+Image = TypeVar("Image", tf.Tensor, np.ndarray)
+
+
+def center_crop(image_HWC: Image) -> Image:
     """Cut the centre out of one image of 256x256 pixels.
 
     Args:

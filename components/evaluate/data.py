@@ -16,7 +16,7 @@ from components.shared.records import IMAGE_SIZE
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def decode(encoded: tf.Tensor) -> tf.Tensor:
+def decode(encoded: tf.Tensor | bytes) -> tf.Tensor:
     """Decode one JPEG to uint8 [256, 256, 3] RGB.
 
     The fast DCT that TensorFlow takes by default darkens an image by 0.8 of 255 levels; the accurate one costs nothing.

@@ -103,7 +103,7 @@ def compute_features(member: Member, images: list[Features], log: RunLog) -> np.
         crops_NHWC = np.zeros(shape, np.uint8)
         for crop_HWC, record in zip(crops_NHWC, batch, strict=False):
             crop_HWC[:] = center_crop(data.decode(record["image/encoded"]))
-        parts.append(forward(crops_NHWC).numpy()[: len(batch)])
+        parts.append(forward(tf.constant(crops_NHWC)).numpy()[: len(batch)])
         progress.update(first + len(batch))
     return np.concatenate(parts)
 

@@ -20,7 +20,8 @@ Operation = Callable[[Layer, list[tf.Tensor], Callable[[str], tf.Tensor]], tf.Te
 def conv(layer: Layer, inputs: list[tf.Tensor], weight: Callable[[str], tf.Tensor]) -> tf.Tensor:
     """Cross-correlate with explicit zero padding: conv1 of 2012 pads 0 before and 3 after (T6)."""
     padding = [[0, 0], *layer["padding"], [0, 0]]
-    return tf.nn.conv2d(inputs[0], weight("kernel"), layer["stride"], padding) + weight("bias")
+    sums = tf.nn.conv2d(inputs[0], weight("kernel"), layer["stride"], padding)  # pyright: ignore[reportArgumentType]
+    return sums + weight("bias")
 
 
 def dense(layer: Layer, inputs: list[tf.Tensor], weight: Callable[[str], tf.Tensor]) -> tf.Tensor:
@@ -59,7 +60,7 @@ OPERATIONS: dict[str, Operation] = {
     "relu": lambda layer, inputs, weight: tf.nn.relu(inputs[0]),
     "tanh": lambda layer, inputs, weight: tf.tanh(inputs[0]),
     "concat": lambda layer, inputs, weight: tf.concat(inputs, axis=-1),
-    "flatten": lambda layer, inputs, weight: tf.reshape(inputs[0], [-1, math.prod(inputs[0].shape[1:])]),
+    "flatten": lambda layer, inputs, weight: tf.reshape(inputs[0], [-1, *layer["shape"]]),
     # Not inverted: training multiplies by 0 or 1, so the test multiplies by the share kept (paper, section 4.2).
     "dropout": lambda layer, inputs, weight: inputs[0] * layer["keep"],
 }

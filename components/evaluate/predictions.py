@@ -69,7 +69,7 @@ def _concatenate(rankings: Sequence[metrics.Ranking]) -> metrics.Ranking:
     return metrics.Ranking(**{name: np.concatenate([getattr(r, name) for r in rankings]) for name in names})
 
 
-def _compile(member: Member, batch_size: int) -> Callable[[np.ndarray], tf.Tensor]:
+def _compile(member: Member, batch_size: int) -> Callable[..., tf.Tensor]:
     # Compiling by XLA makes a CPU slower here. One shape: the last batch is filled up and cut again.
     @tf.function(
         autograph=False, jit_compile=False, input_signature=[tf.TensorSpec([batch_size, 256, 256, 3], tf.uint8)]

@@ -21,9 +21,6 @@ from components.ingest.resize import resized_size
 MAX_PIXELS = 100_000_000  # the largest ImageNet photographs have about 60 million
 MAX_BYTES = 1 << 28
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a file that it cannot read is no error of the run
-Image.MAX_IMAGE_PIXELS = None  # Pillow's limit warns first; `_check_size` refuses at once
-
 # Formats that are decoded although they are no JPEG, by the bytes they start with.
 _OTHER_FORMATS = {
     "png": re.compile(rb"\x89PNG\r\n\x1a\n"),

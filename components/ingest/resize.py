@@ -18,16 +18,12 @@ RESIZE = "shorter side 256 rounded, centre crop at floor offset, exact area aver
 STRIP_ROWS = 128  # rows of the result that are made at once; fewer for images above a million pixels,
 STRIP_PIXELS = STRIP_ROWS << 20  # so that the float32 copy of a strip stays small
 
-cv2.setNumThreads(0)  # the parallelism is over shards
-# glibc gives freed memory back to the kernel above a threshold that follows the largest block freed so far. Without
-# this block every image pays hundreds of page faults for its buffers, which cost as much as the resize.
-np.empty(31 << 20, np.uint8)
-
 
 def resized_size(height: int, width: int) -> tuple[int, int]:
     """Compute height and width after scaling the shorter side to 256; halves are rounded up."""
     shorter = min(height, width)
-    return tuple((2 * side * IMAGE_SIZE + shorter) // (2 * shorter) for side in (height, width))
+    new_height, new_width = ((2 * side * IMAGE_SIZE + shorter) // (2 * shorter) for side in (height, width))
+    return new_height, new_width
 
 
 class _Strip(NamedTuple):

@@ -15,6 +15,7 @@ import numpy as np
 
 from components.ingest import archives, images, plan, resize
 from components.ingest.outcomes import Outcome, parse_record
+from components.ingest.process import prepare_process
 from components.shared import beam, engines, records, runlog, storage
 from components.shared.errors import DataError
 from components.shared.manifest import canonical_json
@@ -129,6 +130,7 @@ def write_shard(name: str, settings: Settings) -> dict[str, Any]:
         StorageError: a file cannot be read or written.
         DataError: a shard that is there does not match its record.
     """
+    prepare_process()
     beam.check_stop()
     record = _finished(name, settings)
     if record:

@@ -53,11 +53,10 @@ def publish(record: dict[str, Any], root_uri: str) -> str:
         StorageError: the place cannot be written.
     """
     data = (json.dumps(record, indent=1) + "\n").encode()
-    for attempt in itertools.count(1):
-        name = f"{record['run_id']}.json" if attempt == 1 else f"{record['run_id']}.{attempt}.json"
-        uri = storage.join(storage.absolute(root_uri), "outcomes", name)
-        if not storage.exists(uri) or storage.read_bytes(uri) == data:
-            break
+    folder = storage.join(storage.absolute(root_uri), "outcomes")
+    endings = itertools.chain([""], (f".{attempt}" for attempt in itertools.count(2)))
+    uris = (storage.join(folder, f"{record['run_id']}{ending}.json") for ending in endings)
+    uri = next(uri for uri in uris if not storage.exists(uri) or storage.read_bytes(uri) == data)
     storage.publish_bytes(data, uri)
     return uri
 

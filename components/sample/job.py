@@ -1,5 +1,6 @@
 """Write the sample release: the tars, the devkit and the ground truth of ILSVRC-2010, with drawn images."""
 
+import functools
 import gzip
 import io
 import json
@@ -76,7 +77,12 @@ def _pillow_jpeg(image_HWC: np.ndarray, mode: str) -> bytes:
     return out.getvalue()
 
 
-BLANK = _jpeg(np.full((300, 400, 3), 255, np.uint8))  # "image not available"; patch_images.tar has the picture
+@functools.cache
+def _blank() -> bytes:
+    """Draw "image not available"; patch_images.tar has the picture."""
+    return _jpeg(np.full((300, 400, 3), 255, np.uint8))
+
+
 ODD_MEMBERS = {  # what the real training set also has, by the running number of the class and of the image in it
     (0, 1): lambda image: _pillow_jpeg(image, "L"),
     (1, 1): lambda image: _pillow_jpeg(image, "CMYK"),
@@ -93,7 +99,7 @@ def _image(plan: Plan, split: str, label: int, index: int) -> np.ndarray:
 
 def _train_member(plan: Plan, label: int, index: int) -> bytes:
     if (label, index) == PATCHED["train"]:
-        return BLANK
+        return _blank()
     return ODD_MEMBERS.get((label, index), _jpeg)(_image(plan, "train", label, index))
 
 
@@ -131,7 +137,7 @@ def _flat_members(plan: Plan, split: str, progress: runlog.Progress) -> Iterator
     labels = plan.truth[split]
     for index in np.random.default_rng([plan.seed, STREAMS[split]]).permutation(len(labels)).tolist():
         blank = index == PATCHED[split][1]
-        data = BLANK if blank else _jpeg(_image(plan, split, labels[index], index))
+        data = _blank() if blank else _jpeg(_image(plan, split, labels[index], index))
         yield f"{split}/ILSVRC2010_{split}_{index + 1:08d}.JPEG", data
         progress.update(progress.done + 1)
 

@@ -142,7 +142,7 @@ def _colours(rng: np.random.Generator) -> np.ndarray:
         value = np.repeat(value, 2) * np.tile([1.0, 0.85], 2)
         hsv = np.stack([hue % 180, saturation, value], axis=1).astype(np.uint8)
         colours = cv2.cvtColor(hsv[:, None], cv2.COLOR_HSV2RGB)[:, 0].astype(np.float32)
-        luma = colours @ np.float32([0.299, 0.587, 0.114])
+        luma = colours @ np.array([0.299, 0.587, 0.114], np.float32)
         if abs(luma[0] - luma[2]) > 70:
             return colours
 

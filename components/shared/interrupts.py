@@ -11,6 +11,7 @@ import signal
 import time
 from types import FrameType
 
+from components.shared import settings
 from components.shared.errors import Interrupted
 
 IMPORT_CODE = "<frozen importlib._bootstrap>"
@@ -38,7 +39,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if _state.raises and not _is_importing(frame):
         raise Interrupted(_state.message)
     # By hand: the module that writes logs may be half imported.
-    if (os.environ.get("ALEXNET_LOG") or ("human" if os.isatty(_state.stderr) else "json")) == "human":
+    if (settings.LOG.get() or ("human" if os.isatty(_state.stderr) else "json")) == "human":
         line = f"{_state.component}: ERROR: {_state.message}"
     else:
         head = f'"time": {time.time()}, "level": "error", "component": "{_state.component}"'

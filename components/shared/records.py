@@ -7,7 +7,7 @@ little-endian uint64 length, its masked crc32c, the bytes, and their masked crc3
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol, TypedDict, cast
 
 import google_crc32c
 
@@ -16,16 +16,18 @@ from components.shared.errors import DataError
 
 IMAGE_SIZE = 256  # every stored image is 256x256x3 uint8 RGB, as JPEG
 
-Features = dict[str, bytes | int]
-
-FEATURES: dict[str, type] = {
-    "image/encoded": bytes,  # JPEG, 256x256 RGB
-    "image/filename": bytes,  # name of the tar member, UTF-8
-    "image/class/synset": bytes,  # wnid
-    "image/class/label": int,  # 0-based label
-    "image/height": int,  # of the original image, pixels
-    "image/width": int,
-}
+Features = TypedDict(
+    "Features",
+    {
+        "image/encoded": bytes,  # JPEG, 256x256 RGB
+        "image/filename": bytes,  # name of the tar member, UTF-8
+        "image/class/synset": bytes,  # wnid
+        "image/class/label": int,  # 0-based label
+        "image/height": int,  # of the original image, pixels
+        "image/width": int,
+    },
+)
+FEATURES: dict[str, type] = Features.__annotations__
 
 
 # The index of a split: where the JPEG of each record lies, an array in NPY format, by shard and record.
@@ -38,6 +40,12 @@ INDEX_COLUMNS = [
 LENGTH_BYTES = 12  # before a record in its file: its length and the checksum of that
 FRAME_BYTES = LENGTH_BYTES + 4  # and behind it the checksum of the record
 SIGNATURE_BYTES = 64  # a JPEG starts with bytes that no text holds, so these find it in its record
+
+
+class Writable(Protocol):
+    """A file, or what looks like one."""
+
+    def write(self, data: bytes, /) -> int: ...
 
 
 def index_name(split: str) -> str:
@@ -66,12 +74,11 @@ def _field(number: int, payload: bytes) -> bytes:
 def encode_example(features: Features) -> bytes:
     """Encode features as a serialized `tf.train.Example`, keys sorted, so that equal features give equal bytes."""
     entries = []
-    for key in sorted(features):
-        value = features[key]
+    for key, value in sorted(features.items()):
         if isinstance(value, bytes):
             feature = _field(1, _field(1, value))  # bytes_list
         else:
-            feature = _field(3, _field(1, _varint(value)))  # int64_list, packed; values are never negative
+            feature = _field(3, _field(1, _varint(cast(int, value))))  # int64_list, packed; values are never negative
         entries.append(_field(1, _field(1, key.encode()) + _field(2, feature)))
     return _field(1, b"".join(entries))
 
@@ -105,7 +112,7 @@ def decode_example(data: bytes) -> Features:
     Raises:
         DataError: the bytes are not such an Example or lack one of `FEATURES`.
     """
-    result: Features = {}
+    result: dict[str, bytes | int] = {}
     try:
         for _, entry in _fields(dict(_fields(data))[1]):
             parts = dict(_fields(entry))
@@ -119,7 +126,7 @@ def decode_example(data: bytes) -> Features:
         raise DataError(
             f"record: features {missing} are missing or of another type. Was it written by components.ingest?"
         )
-    return result
+    return cast(Features, result)
 
 
 def locate(jpeg: bytes, record: bytes, record_at: int) -> tuple[int, int, int]:
@@ -139,7 +146,7 @@ def _masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def write_records(file: BinaryIO, records: Iterable[bytes]) -> int:
+def write_records(file: Writable, records: Iterable[bytes]) -> int:
     """Write TFRecords to an open file.
 
     Returns:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Literal, TextIO
 
-from components.shared import interrupts
+from components.shared import interrupts, settings
 
 
 def format_seconds(seconds: float) -> str:
@@ -49,7 +49,7 @@ class RunLog:
     def __init__(self, component: str, stream: TextIO | None = None) -> None:
         self.component = component
         self._stream = stream or sys.stderr
-        self.style = os.environ.get("ALEXNET_LOG") or ("human" if self._stream.isatty() else "json")
+        self.style = settings.LOG.get() or ("human" if self._stream.isatty() else "json")
 
     def _write(self, level: Literal["info", "warning", "error"], message: str, fields: dict[str, Any]) -> None:
         entry = {"time": time.time(), "level": level, "component": self.component, "message": message, **fields}

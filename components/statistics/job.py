@@ -74,6 +74,8 @@ def compute(config: Statistics, dataset: Manifest, keyed_folder: KeyedFolder, lo
 
     with hold_stderr():
         from components.statistics import preprocessing  # ten seconds, which a run that finds its work done saves
+
+        preprocessing.prepare_process()
     with tempfile.TemporaryDirectory() as scratch:
         total = preprocessing.analyze(folder, len(groups), Path(scratch))
         num_images = int(total.num_images)

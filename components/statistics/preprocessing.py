@@ -24,10 +24,13 @@ from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 
 from components.statistics.sums import SHAPE_HWC, Sums, partial_uri, read_partial
 
-tf.config.list_physical_devices()  # TensorFlow says here, in the quiet of the import, that there is no GPU driver
-
 ENCODED = "image/encoded"
 SHAPES = {"pixel_sums": SHAPE_HWC, "product_sums": (3, 3), "num_images": ()}
+
+
+def prepare_process() -> None:
+    """Let TensorFlow look for devices now: it complains on stderr where there is no GPU driver."""
+    tf.config.list_physical_devices()
 
 
 def _rows(group: int, folder: str) -> Iterator[pa.RecordBatch]:
@@ -47,7 +50,8 @@ def _layout() -> TensorAdapterConfig:
     """Tell TF Transform the shape of each column of a batch."""
     kinds = {}
     for name in (ENCODED, *Sums._fields):
-        kinds[name] = schema_pb2.TensorRepresentation()
+        # Made at run time, which the type checker does not see.
+        kinds[name] = schema_pb2.TensorRepresentation()  # pyright: ignore[reportAttributeAccessIssue]
         kinds[name].dense_tensor.column_name = name
         for size in SHAPES.get(name, ()):
             kinds[name].dense_tensor.shape.dim.add(size=size)

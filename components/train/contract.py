@@ -4,26 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from components.shared.contract import Contract, input_artifact, output_artifact, parameter
-
-RECIPES = ("alexnet-2012", "alexnet-2012-paper", "smoke")
-SWITCHES = (
-    "no-lrn",
-    "plain-pool",
-    "one-tower",
-    "drop-conv3",
-    "drop-conv4",
-    "drop-conv5",
-    "conv6",
-    "tanh",
-    "no-dropout",
-    "no-crops",
-    "no-color-noise",
-    "reshuffle",
-    "independent-crops",
-    "bfloat16",
-    "plateau",
-    "exponential",
-)
+from components.train.recipes.known import RECIPES
+from components.train.recipes.switches import SWITCHES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +21,8 @@ class Train(Contract):
         "alexnet-2012",
         help=f"named configuration of network and training, NAME[+SWITCH...]; names {', '.join(RECIPES)}; "
         f"switches {', '.join(SWITCHES)}; see `alexnet describe`",
-        names=RECIPES,
-        switches=SWITCHES,
+        names=tuple(RECIPES),
+        switches=tuple(SWITCHES),
     )
     seed: int = parameter(0, help="seed of weights, order, crops, noise and dropout", minimum=0)
     num_epochs: int = parameter(

@@ -1,8 +1,9 @@
 """The pipeline as Kubeflow sees it, and pipeline.yaml made from it."""
 
+import functools
 import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,12 +17,6 @@ from pipeline.graph.component import container_component
 from pipeline.images import image
 
 HEADER = "# Made from pipeline/graph/graph.py by `alexnet compile`. `alexnet run` and Kubeflow run it as it is.\n"
-
-ingest, statistics, train, evaluate, outcome = (
-    container_component(COMPONENTS[name].contract, image(f"{name}-gpu" if COMPONENTS[name].uses_gpus else name))
-    for name in ("ingest", "statistics", "train", "evaluate", "outcome")
-)
-
 
 STEPS = """
 1. ingest: nested tars to 256x256 TFRecords, every image accounted for.
@@ -60,12 +55,22 @@ PARAMETERS = {
 def _described(pipeline: Callable[..., Any]) -> Callable[..., Any]:
     """Add steps and parameters to the docstring, where kfp looks for descriptions."""
     lines = "\n".join(f"    {name}: {text}" for name, text in PARAMETERS.items())
-    pipeline.__doc__ = f"{pipeline.__doc__}\n{STEPS}\nArgs:\n{lines}\n"
-    return pipeline
+
+    @functools.wraps(pipeline)
+    def described(*args: Any, **kwargs: Any) -> Any:
+        return pipeline(*args, **kwargs)
+
+    described.__doc__ = f"{pipeline.__doc__}\n{STEPS}\nArgs:\n{lines}\n"
+    return described
 
 
-@dsl.pipeline(name="alexnet")
-@_described
+def _components() -> Iterator[Any]:
+    """Make the components of the graph, in the order of its steps."""
+    for name in ("ingest", "statistics", "train", "evaluate", "outcome"):
+        component = COMPONENTS[name]
+        yield container_component(component.contract, image(f"{name}-gpu" if component.uses_gpus else name))
+
+
 def alexnet(
     release_uri: str,
     root_uri: str,
@@ -92,6 +97,7 @@ def alexnet(
     tolerations: list = resources.TOLERATIONS,
 ):
     """From the ILSVRC-2010 release to the error rates of Krizhevsky, Sutskever and Hinton 2012."""
+    ingest, statistics, train, evaluate, outcome = _components()
     end = outcome(
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
@@ -154,8 +160,9 @@ def compiled() -> str:
     The SDK begins the file with a comment that lists the parameters, objects among them in an order of the day. All
     that it says stands in the file itself.
     """
+    pipeline = dsl.pipeline(name="alexnet")(_described(alexnet))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
-        compiler.Compiler().compile(cast(BaseComponent, alexnet), str(path))
+        compiler.Compiler().compile(cast(BaseComponent, pipeline), str(path))
         lines = storage.read_text(str(path)).splitlines(keepends=True)
     return "".join([HEADER, *itertools.dropwhile(lambda line: line.startswith("#"), lines)])

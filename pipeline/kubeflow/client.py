@@ -6,7 +6,6 @@ leave out, and every request has a time limit, which `kfp.Client` does not set.
 
 import contextlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.shared import storage
+from components.shared import settings, storage
 from components.shared.errors import AlexNetError
 
 REQUEST_SECONDS = 60
@@ -57,7 +56,7 @@ def _reason(body: str) -> str:
 
 def _token_source(token: str) -> Callable[[], str]:
     """Return what gives the token: the one that was passed, or a file, read anew since the cluster renews it."""
-    path = os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", "")
+    path = settings.TOKEN_PATH.get()
     if token or not (path or Path(TOKEN_PATH).is_file()):
         return lambda: token
     return lambda: storage.read_text(path or TOKEN_PATH).strip()
@@ -94,7 +93,7 @@ class Client:
         self._token = _token_source(token)
         configuration: Any = kfp_server_api.Configuration(host=self.endpoint)
         configuration.retries = False  # ours are timed and say so; nor is a redirect to a login page followed
-        if bundle := os.environ.get("SSL_CERT_FILE"):
+        if bundle := settings.CERTIFICATES.get():
             configuration.ssl_ca_cert = bundle
         self._api = kfp_server_api.ApiClient(
             configuration,

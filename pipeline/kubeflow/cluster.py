@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from components.shared import settings
 from pipeline.kubeflow import submission
 from pipeline.kubeflow.doctor import Check
 
@@ -67,7 +68,7 @@ def _kubernetes() -> Any:
     """Return the cluster's API, or None where nothing says which cluster."""
     from kubernetes import client, config
 
-    paths = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+    paths = settings.KUBECONFIG.get() or str(Path("~/.kube/config").expanduser())
     if any(Path(path).is_file() for path in paths.split(os.pathsep)):
         config.load_kube_config(paths)
     else:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from components.shared import storage
+from components.shared import settings, storage
 from components.shared.errors import Interrupted, UsageError
 from pipeline import images
 from pipeline.components import SOURCE_DIR, code_digest
@@ -22,33 +22,6 @@ from pipeline.console import Console
 from pipeline.spec.ir import Task
 
 GRACE_SECONDS = 60
-# What storage needs to know, and what the last bits of numbers depend on.
-PASSED_ON = (
-    "ALEXNET_CACHE_GB",
-    "ALEXNET_STORAGE_TIMEOUT",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_CA_BUNDLE",
-    "AWS_CONFIG_FILE",
-    "AWS_DEFAULT_REGION",
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_PROFILE",
-    "AWS_REGION",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "GOOGLE_APPLICATION_CREDENTIALS",
-    "STORAGE_EMULATOR_HOST",
-    "OPENBLAS_CORETYPE",
-    "TF_ENABLE_ONEDNN_OPTS",
-)
-# Those of them that name a file, which a container must see too.
-CREDENTIAL_FILES = (
-    "AWS_CA_BUNDLE",
-    "AWS_CONFIG_FILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "GOOGLE_APPLICATION_CREDENTIALS",
-)
 
 
 class Engine(Protocol):
@@ -105,7 +78,7 @@ class ProcessEngine:
     def call(self, name: str, words: list[str], log_path: Path, console: Console) -> tuple[int, str]:
         """Run any command; `python` is this interpreter. Returns and raises as `execute`."""
         words = [sys.executable if word == "python" else word for word in words]
-        environment = {**os.environ, "ALEXNET_LOG": "json", "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, settings.LOG.name: "json", "PYTHONUNBUFFERED": "1"}
         storage.make_parent(log_path)  # the task may write beside its log at once
         # A session of its own: Ctrl-C reaches this process only, which then ends the task in order.
         with subprocess.Popen(
@@ -147,8 +120,9 @@ class DockerEngine:
         self._client = images.client()
         self._network = network
         self._user = f"{os.getuid()}:{os.getgid()}"
-        self._environment = {"ALEXNET_LOG": "json"} | {n: os.environ[n] for n in PASSED_ON if n in os.environ}
-        keys = [Path(self._environment[name]) for name in CREDENTIAL_FILES if name in self._environment]
+        passed = {v: os.environ[v.name] for v in settings.VARIABLES if v.in_containers and v.name in os.environ}
+        self._environment = {settings.LOG.name: "json"} | {v.name: value for v, value in passed.items()}
+        keys = [Path(value) for v, value in passed.items() if v.is_file]
         self._mounts = dict.fromkeys(keys, False) | mounts
 
     def identity(self, task: Task) -> str:

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -151,15 +152,51 @@ def test_shared_needs_the_standard_library_only() -> None:
 
 
 def needs_more_than_shared(source: Path) -> Iterator[str]:
-    allowed = {"components.shared", f"components.{room_of(source)}.contract"}
+    """Yield what a module imports beside the standard library and `shared`, through modules of its own room too."""
+    room = f"components.{room_of(source)}"
     for name in imports_of(tree_of(source)):
-        if name.partition(".")[0] not in sys.stdlib_module_names and not within(name, allowed):
+        if name.partition(".")[0] in sys.stdlib_module_names or within(name, {"components.shared"}):
+            continue
+        module = name if (PROJECT_DIR / f"{name.replace('.', '/')}.py").is_file() else name.rpartition(".")[0]
+        own = PROJECT_DIR / f"{module.replace('.', '/')}.py"
+        if within(name, {room}) and own.is_file():
+            yield from needs_more_than_shared(own)
+        elif within(name, {room}) and (PROJECT_DIR / name.replace(".", "/") / "__init__.py").is_file():
+            continue
+        else:
             yield name
 
 
 def test_contract_and_entry_point_import_nothing_but_shared() -> None:
     ends = [PROJECT_DIR / "components" / room / name for room in ROOMS for name in ("contract.py", "__main__.py")]
     assert faults_of(needs_more_than_shared, ends) == []
+
+
+READ_THE_ENVIRONMENT = {
+    "components/shared/settings.py": "the list of all variables",
+    "components/shared/contract/command_line.py": "sets what TensorFlow reads",
+    "components/ingest/devkit.py": "makes the environment of a process",
+    "pipeline/local/engine.py": "makes the environment of a task",
+}
+
+
+def read_environment(source: Path) -> Iterator[str]:
+    for node in ast.walk(tree_of(source)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv"):
+            yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def test_only_settings_reads_the_environment() -> None:
+    assert faults_of(read_environment, [s for s in SOURCES if path_of(s) not in READ_THE_ENVIRONMENT]) == []
+
+
+def test_loading_the_graph_makes_nothing() -> None:
+    """Components are made when the pipeline is compiled; an import reads no digests and no environment."""
+    script = (
+        "import kfp.dsl as d; made = []; d.container_component = lambda *a, **k: made.append(a)\n"
+        "import pipeline.graph.graph; assert not made, made"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=PROJECT_DIR, check=True)
 
 
 def too_long_or_vague(source: Path) -> Iterator[str]:

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from components.shared import settings
 from components.shared.errors import Interrupted, StorageError
 from components.shared.storage import retry
 from components.shared.storage.retry import Damaged, Failure
@@ -30,7 +31,7 @@ def judge(error: Exception) -> Failure | None:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(retry.TIMEOUT_VARIABLE, "0.05")
+    monkeypatch.setenv(settings.STORAGE_TIMEOUT.name, "0.05")
 
 
 def test_each_wait_is_told_and_bounded(capsys: pytest.CaptureFixture[str]) -> None:

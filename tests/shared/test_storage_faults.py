@@ -13,7 +13,7 @@ import pytest
 from conftest import PROJECT_DIR
 from fault_proxy import Fault, FaultProxy
 
-from components.shared import storage
+from components.shared import settings, storage
 from components.shared.errors import DataError, StorageError
 from components.shared.storage import registry, retry
 
@@ -53,7 +53,7 @@ def proxy(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultP
     variable = "STORAGE_EMULATOR_HOST" if object_store.startswith("gs") else "AWS_ENDPOINT_URL"
     made = FaultProxy(os.environ[variable])
     monkeypatch.setenv(variable, made.url)
-    monkeypatch.setenv(retry.TIMEOUT_VARIABLE, str(TIMEOUT_SECONDS))
+    monkeypatch.setenv(settings.STORAGE_TIMEOUT.name, str(TIMEOUT_SECONDS))
     registry.forget()
     yield made
     registry.forget()

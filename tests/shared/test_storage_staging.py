@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.shared import storage
+from components.shared import settings, storage
 from components.shared.errors import StorageError, UsageError
 from components.shared.storage import staging
 from components.shared.storage.staging import Wanted
@@ -73,7 +73,7 @@ def test_a_damaged_copy_is_fetched_again(bucket: str, tmp_path: Path) -> None:
 
 def test_the_least_recently_used_go_first(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = publish(bucket, 5)
-    monkeypatch.setenv(staging.BOUND_VARIABLE, "3.5e-6")
+    monkeypatch.setenv(settings.CACHE_GB.name, "3.5e-6")
     for index, want in enumerate(wanted[:3]):
         storage.stage(want.uri, want.num_bytes, want.sha256, tmp_path)
         age(tmp_path, want, 1000 - index)
@@ -90,7 +90,7 @@ def test_the_least_recently_used_go_first(bucket: str, tmp_path: Path, monkeypat
 
 def test_a_file_just_staged_is_safe(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = publish(bucket, 2)
-    monkeypatch.setenv(staging.BOUND_VARIABLE, "0")
+    monkeypatch.setenv(settings.CACHE_GB.name, "0")
     for want in (first, second):
         storage.stage(want.uri, want.num_bytes, want.sha256, tmp_path)
     assert names_in(tmp_path) == {first.sha256, second.sha256}
@@ -98,7 +98,7 @@ def test_a_file_just_staged_is_safe(bucket: str, tmp_path: Path, monkeypatch: py
 
 def test_what_another_process_holds_stays(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held, second, third = publish(bucket, 3)
-    monkeypatch.setenv(staging.BOUND_VARIABLE, "0")
+    monkeypatch.setenv(settings.CACHE_GB.name, "0")
     with start(tmp_path, [held]) as process:
         assert process.stdout.readline() == "staged\n"
         age(tmp_path, held, 1000)
@@ -112,7 +112,7 @@ def test_what_another_process_holds_stays(bucket: str, tmp_path: Path, monkeypat
 
 def test_processes_share_a_folder(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = publish(bucket, 8, 50_000)
-    monkeypatch.setenv(staging.BOUND_VARIABLE, "0.0002")
+    monkeypatch.setenv(settings.CACHE_GB.name, "0.0002")
     processes = [start(tmp_path, wanted[first:] + wanted[:first], rounds=5) for first in (0, 3, 6)]
     for process in processes:
         stdout, stderr = process.communicate(input="", timeout=60)
@@ -139,7 +139,7 @@ def test_a_download_of_a_killed_process_goes(bucket: str, tmp_path: Path) -> Non
 
 def test_a_bound_that_is_no_number(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (wanted,) = publish(bucket, 1)
-    monkeypatch.setenv(staging.BOUND_VARIABLE, "much")
+    monkeypatch.setenv(settings.CACHE_GB.name, "much")
     with pytest.raises(UsageError, match=r"ALEXNET_CACHE_GB: expected a number of gigabytes, got 'much'"):
         storage.stage_files([wanted], tmp_path)
 

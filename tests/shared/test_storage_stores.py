@@ -13,9 +13,9 @@ import pytest
 from conftest import PROJECT_DIR
 from fault_proxy import Fault, FaultProxy
 
-from components.shared import storage
+from components.shared import settings, storage
 from components.shared.errors import StorageError, UsageError
-from components.shared.storage import registry, retry
+from components.shared.storage import registry
 from components.shared.storage.s3 import PART_BYTES
 
 
@@ -30,7 +30,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def proxied(variable: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     proxy = FaultProxy(os.environ[variable])
     monkeypatch.setenv(variable, proxy.url)
-    monkeypatch.setenv(retry.TIMEOUT_VARIABLE, "5")
+    monkeypatch.setenv(settings.STORAGE_TIMEOUT.name, "5")
     registry.forget()
     yield proxy
     registry.forget()
@@ -183,7 +183,7 @@ def test_no_credentials_end_at_once(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [(retry.TIMEOUT_VARIABLE, "soon"), (retry.TIMEOUT_VARIABLE, "0"), ("AWS_ENDPOINT_URL", "minio:9000")],
+    [(settings.STORAGE_TIMEOUT.name, "soon"), (settings.STORAGE_TIMEOUT.name, "0"), ("AWS_ENDPOINT_URL", "minio:9000")],
 )
 def test_settings_that_cannot_be_right(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)

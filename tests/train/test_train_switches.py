@@ -8,7 +8,7 @@ from tiny_run import config_of, digest, stop_after
 
 from components.shared import manifest, runlog
 from components.shared.errors import UsageError
-from components.train import contract, job
+from components.train import job
 from components.train.input.draws import TrainingBatches
 from components.train.input.loader import iterate
 from components.train.input.split import Split
@@ -26,11 +26,6 @@ from components.train.run.step import make_train_step
 
 def layers_of(name):
     return {layer["name"]: layer for layer in network.build(named(name), 1000)}
-
-
-def test_the_contract_names_them_all():
-    assert tuple(RECIPES) == contract.RECIPES
-    assert tuple(SWITCHES) == contract.SWITCHES
 
 
 def test_one_recipe_has_one_name():

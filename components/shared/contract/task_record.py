@@ -1,13 +1,12 @@
 """What a step on a cluster leaves under the root, so that it can be run again elsewhere without asking the cluster."""
 
 import json
-import os
 import re
 import socket
 import time
 from typing import Any
 
-from components.shared import storage
+from components.shared import settings, storage
 from components.shared.errors import AlexNetError
 from components.shared.runlog import RunLog
 
@@ -32,8 +31,8 @@ def write(component: str, root_uri: str, executor_input: dict[str, Any], log: Ru
     if not found or not root_uri:
         return
     run_id, task = found.groups()
-    pod = os.environ.get("KFP_POD_NAME") or socket.gethostname()  # a host name is cut at 63 characters
-    image = os.environ.get("ALEXNET_IMAGE", "")  # set by pipeline/graph/resources.py: no pod is told its own
+    pod = settings.POD_NAME.get() or socket.gethostname()  # a host name is cut at 63 characters
+    image = settings.IMAGE.get()  # set by pipeline/graph/resources.py: no pod is told its own
     record = {
         "run_id": run_id,
         "task": task,

@@ -5,11 +5,11 @@ Credentials are the application default ones (a key file, workload identity, gcl
 
 import http.client
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from components.shared import settings
 from components.shared.storage import retry
 from components.shared.storage.base import CHUNK_BYTES, Entry, Sink, split_uri
 from components.shared.storage.retry import Damaged, Failure
@@ -53,7 +53,7 @@ class Gcs:
         self._timeout = retry.timeout_seconds()
         emulated = {"project": "emulator", "credentials": AnonymousCredentials()}
         make: Callable[..., Any] = storage.Client
-        is_emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
+        is_emulated = bool(settings.EMULATOR.get())
         self._client = self._call("log in", uri, lambda: make(**emulated) if is_emulated else make())
         for scheme in ("https://", "http://"):  # the library keeps 10 connections and makes every other one anew
             self._client._http.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))

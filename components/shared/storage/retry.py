@@ -4,17 +4,15 @@
 between tries and the end of all tries follow from it.
 """
 
-import os
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from components.shared import runlog
+from components.shared import runlog, settings
 from components.shared.errors import Interrupted, StorageError, UsageError
 
-TIMEOUT_VARIABLE = "ALEXNET_STORAGE_TIMEOUT"
 MAX_TRIES = 6
 MAX_TIMEOUTS = 10  # no try begins later than so many timeouts after the first
 SETTINGS = "Check the bucket, the endpoint and the settings of the store's own tools"
@@ -43,13 +41,13 @@ def timeout_seconds() -> float:
     Raises:
         UsageError: the environment variable is not a positive number.
     """
-    text = os.environ.get(TIMEOUT_VARIABLE, "60")
+    text = settings.STORAGE_TIMEOUT.get()
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 86_400:
-        raise UsageError(f"{TIMEOUT_VARIABLE}: expected seconds above 0, got {text!r}")
+        raise UsageError(f"{settings.STORAGE_TIMEOUT.name}: expected seconds above 0, got {text!r}")
     return seconds
 
 

@@ -8,13 +8,13 @@ import base64
 import contextlib
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from components.shared import settings
 from components.shared.errors import UsageError
 from components.shared.storage import retry
 from components.shared.storage.base import CHUNK_BYTES, Entry, Hasher, Sink, file_sha256, split_uri
@@ -59,7 +59,7 @@ class S3:
         from botocore.config import Config
 
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # retries are told by `retry`
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        endpoint = settings.S3_ENDPOINT.get() or settings.AWS_ENDPOINT.get()
         timeout = retry.timeout_seconds()
         self._errors = exceptions
         if endpoint and not endpoint.startswith(("http://", "https://")):
@@ -74,7 +74,7 @@ class S3:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        region = os.environ.get("AWS_REGION") or None  # AWS_DEFAULT_REGION is boto's own
+        region = settings.AWS_REGION.get() or None  # AWS_DEFAULT_REGION is boto's own
         # A session of its own: boto3's default one keeps what the environment said when it was made.
         self._client: Any = self._call(
             "log in", uri, lambda: boto3.Session().client("s3", region_name=region, config=config)

@@ -18,12 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.shared import settings
 from components.shared.errors import DataError, StorageError, UsageError
 from components.shared.storage import temporary
 from components.shared.storage.base import disk_errors, file_sha256, is_local, local_path
 from components.shared.storage.registry import backend_of
 
-BOUND_VARIABLE = "ALEXNET_CACHE_GB"
 NUM_THREADS = 8
 FRESH_SECONDS = 60
 STALE_SECONDS = 24 * 3600  # a download that was not written to for so long is nobody's any more
@@ -44,11 +44,11 @@ def bound_bytes() -> float:
     Raises:
         UsageError: the environment variable is not a number.
     """
-    text = os.environ.get(BOUND_VARIABLE, "100")
+    text = settings.CACHE_GB.get()
     try:
         return float(text) * 1e9
     except ValueError:
-        raise UsageError(f"{BOUND_VARIABLE}: expected a number of gigabytes, got {text!r}") from None
+        raise UsageError(f"{settings.CACHE_GB.name}: expected a number of gigabytes, got {text!r}") from None
 
 
 class Cache:

@@ -5,7 +5,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import tensorflow as tf
 
@@ -58,7 +58,7 @@ def load(batches: Batches, step: int) -> dict[str, tf.Tensor]:
 
 def iterate(
     batches: Batches, first_step: int, last_step: int, stopped: Callable[[], bool] = lambda: False
-) -> Iterator[dict[str, tf.Tensor]]:
+) -> Generator[dict[str, tf.Tensor]]:
     """Load the batches of a range of steps, in order, as `load` makes them.
 
     Args:

@@ -98,9 +98,10 @@ def build(recipe: Recipe, num_classes: int) -> list[Layer]:
         if number in CROSSING_CONVS:
             tops = dict.fromkeys(suffixes, b.concat(f"concat{number - 1}", list(tops.values())))
         for suffix in suffixes:
-            top, then = tops[suffix], conv.then
+            top = tops[suffix]
+            then: tuple[Follower, ...] = conv.then
             if number in recipe.left_out:
-                then = [op for op in conv.then if op == "pool"]
+                then = tuple(op for op in conv.then if op == "pool")
             else:
                 top = b.conv(f"conv{number}{suffix}", top, conv, conv.filters // recipe.towers)
             for op in then:
