@@ -5,15 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-from typing import NoReturn
+from types import ModuleType
 
 from components.shared.errors import AlexNetError, StorageError
 from pipeline.commands import artifacts, compile, doctor, gc, images, logs, rerun, run, status, submit
 from pipeline.commands.options import CANCELLED
 from pipeline.images import VERSION
 
-# Each has register(commands): it adds a parser whose default `action` takes the arguments and returns the exit code.
-# The first line of its text is `alexnet NAME`, a colon, and what the overview says of it.
+# Each has register(parser): it adds arguments, and as default `action` a function that takes them
+# and returns the exit code. The first line of its docstring is `alexnet NAME`, a colon, and the
+# help, which the overview and `alexnet NAME --help` show.
 COMMANDS = {
     "on this machine": (run, rerun, gc),
     "on Kubeflow": (submit, doctor),
@@ -27,21 +28,19 @@ COMPONENTS = {
 }
 
 
-def _become(module: str, arguments: list[str]) -> NoReturn:
-    """Hand over to a component's own command line."""
-    sys.exit(subprocess.call([sys.executable, "-m", module, *arguments]))
+def _help_of(module: ModuleType) -> tuple[str, str]:
+    """Return the name of a command and its help."""
+    first_line = (module.__doc__ or "").partition("\n")[0]
+    return module.__name__.rpartition(".")[2], first_line.partition(": ")[2]
 
 
 def _overview() -> str:
     """List all commands, a line each."""
-    groups = {
-        title: [(module.__name__.rpartition(".")[2], (module.__doc__ or "").splitlines()[0]) for module in modules]
-        for title, modules in COMMANDS.items()
-    }
-    groups["components"] = [(name, f": {text}") for name, (_, text) in COMPONENTS.items()]
+    groups = {title: [_help_of(module) for module in modules] for title, modules in COMMANDS.items()}
+    groups["components"] = [(name, text) for name, (_, text) in COMPONENTS.items()]
     lines = []
     for title, commands in groups.items():
-        lines += ["", f"{title}:", *(f"  {name:<10} {text.partition(': ')[2]}" for name, text in commands)]
+        lines += ["", f"{title}:", *(f"  {name:<10} {text}" for name, text in commands)]
     return "\n".join([*lines, "", "`alexnet COMMAND --help` says more."]).lstrip("\n")
 
 
@@ -59,21 +58,34 @@ def parser() -> argparse.ArgumentParser:
     commands = result.add_subparsers(dest="command", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
     for modules in COMMANDS.values():
         for module in modules:
-            module.register(commands)
-    for name in COMPONENTS:
-        commands.add_parser(name, add_help=False)
+            name, text = _help_of(module)
+            module.register(commands.add_parser(name, help=text, description=text, allow_abbrev=False))
+    for name, (_, text) in COMPONENTS.items():
+        commands.add_parser(name, help=text, add_help=False)
     return result
 
 
-def main() -> NoReturn:
-    """Run the `alexnet` command and exit with its code."""
-    if sys.argv[1:2] and sys.argv[1] in COMPONENTS:
-        _become(COMPONENTS[sys.argv[1]][0], sys.argv[2:])
-    if not sys.argv[1:]:
+def main(argv: list[str] | None = None) -> int:
+    """Run the `alexnet` command.
+
+    Args:
+        argv: its words; None: those of this process.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SystemExit: the arguments are wrong, or only help was wanted.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in COMPONENTS:
+        return subprocess.call([sys.executable, "-m", COMPONENTS[words[0]][0], *words[1:]])
+    if not words:
         parser().print_help()
-        sys.exit(0)
-    arguments = parser().parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both signals stop the tasks in order
+        return 0
+    arguments = parser().parse_args(words)
+    # Both signals stop the tasks in order.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = arguments.action(arguments)
         sys.stdout.flush()
@@ -85,8 +97,10 @@ def main() -> NoReturn:
         os._exit(0)  # without the flush at the end of a process, which would fail too
     except KeyboardInterrupt:
         code = CANCELLED
-    sys.exit(code)
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

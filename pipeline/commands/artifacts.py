@@ -5,7 +5,6 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 from components.shared import storage
 from components.shared.errors import StorageError
@@ -66,9 +65,8 @@ def artifacts_command(arguments: argparse.Namespace) -> int:
     return code
 
 
-def register(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("artifacts", help="list or download what a run made", allow_abbrev=False)
-    options.add_run(parser, with_task=True)
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    options.add_run(parser, task_help="default: all")
     parser.add_argument("--out", default="", metavar="DIR", help="download into this folder")
     parser.set_defaults(action=artifacts_command)

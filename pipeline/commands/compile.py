@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from typing import Any
 
 from components.shared import storage
 from pipeline.spec import ir
@@ -30,8 +29,7 @@ def compile_command(arguments: argparse.Namespace) -> int:
     return 1 if stale else 0
 
 
-def register(commands: Any) -> None:
-    """Add the command."""
-    compiling = commands.add_parser("compile", help="make pipeline.yaml from the graph", allow_abbrev=False)
-    compiling.add_argument("--check", action="store_true", help="only say whether the committed file is up to date")
-    compiling.set_defaults(action=compile_command)
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--check", action="store_true", help="only say whether the committed file is up to date")
+    parser.set_defaults(action=compile_command)

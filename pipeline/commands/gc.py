@@ -2,7 +2,6 @@
 
 import argparse
 import time
-from typing import Any
 
 from components.shared import storage
 from pipeline.local import leftovers
@@ -10,7 +9,7 @@ from pipeline.local import leftovers
 DEFAULT_HOURS = 168.0  # a training that waits for its GPUs over a weekend is not left over
 
 
-def run(arguments: argparse.Namespace) -> int:
+def gc_command(arguments: argparse.Namespace) -> int:
     """Print what is left over under a root, and delete it when asked."""
     found = leftovers.find(storage.absolute(arguments.root), arguments.older_than)
     for one in found:
@@ -24,16 +23,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def register(commands: Any) -> None:
-    """Add `alexnet gc` to the command line."""
-    collecting = commands.add_parser("gc", help="list or delete what killed attempts left behind", allow_abbrev=False)
-    collecting.add_argument("--root", required=True, help="folder or URI for everything that is made")
-    collecting.add_argument(
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--root", required=True, help="folder or URI for everything that is made")
+    parser.add_argument(
         "--older-than",
         type=float,
         default=DEFAULT_HOURS,
         metavar="HOURS",
         help="only what nobody touched for so long (default %(default)s)",
     )
-    collecting.add_argument("--delete", action="store_true", help="delete it; without, it is only listed")
-    collecting.set_defaults(action=run)
+    parser.add_argument("--delete", action="store_true", help="delete it; without, it is only listed")
+    parser.set_defaults(action=gc_command)

@@ -2,7 +2,6 @@
 
 import argparse
 import time
-from typing import Any
 
 from components.shared import runlog
 from components.shared.errors import UsageError
@@ -32,13 +31,12 @@ def images_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def register(commands: Any) -> None:
-    """Add the command."""
-    building = commands.add_parser("images", help="build, push or list the component images", allow_abbrev=False)
-    building.add_argument(
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
         "action_name", metavar="ACTION", choices=["build", "push", "digests", "sbom"], help="%(choices)s"
     )
-    building.add_argument(
+    parser.add_argument(
         "stage", nargs="*", metavar="COMPONENT", help="which, also train-gpu and evaluate-gpu (default: all)"
     )
-    building.set_defaults(action=images_command)
+    parser.set_defaults(action=images_command)

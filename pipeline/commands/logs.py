@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from typing import Any
 
 from components.shared.errors import StorageError
 from pipeline.commands import options
@@ -36,8 +35,7 @@ def logs_command(arguments: argparse.Namespace) -> int:
     return code
 
 
-def register(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("logs", help="what the tasks of a run printed", allow_abbrev=False)
-    options.add_run(parser, with_task=True)
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    options.add_run(parser, task_help="default: all")
     parser.set_defaults(action=logs_command)

@@ -1,10 +1,9 @@
 """What several commands share: the root, the engine, the server and the run that is meant."""
 
 import argparse
-import os
 from pathlib import Path
 
-from components.shared import storage
+from components.shared import settings, storage
 from components.shared.errors import UsageError
 from pipeline.kubeflow import client, runs
 from pipeline.kubeflow.argo import TaskRun
@@ -33,12 +32,18 @@ def add_server(parser: argparse.ArgumentParser, endpoint_help: str = "URL of the
     group.add_argument(
         "--endpoint",
         metavar="URL",
-        default=os.environ.get("KF_PIPELINES_ENDPOINT", ""),
+        default=settings.ENDPOINT.get(),
         help=f"{endpoint_help} (default: $KF_PIPELINES_ENDPOINT; $KF_PIPELINES_UI_ENDPOINT is for links)",
     )
     group.add_argument("--namespace", default="", metavar="NAME", help="the user's namespace on a shared server")
     group.add_argument("--existing-token", "--token", default="", metavar="TOKEN", help="bearer token")
     group.add_argument("--cookies", default="", metavar="TEXT", help="Cookie header, as in authservice_session=...")
+
+
+def client_of(arguments: argparse.Namespace) -> client.Client:
+    """Make the client that the arguments ask for; no request is sent yet."""
+    ui, token = settings.UI_ENDPOINT.get(), arguments.existing_token
+    return client.Client(arguments.endpoint, ui, arguments.namespace, token, arguments.cookies)
 
 
 def connect(arguments: argparse.Namespace) -> client.Client:
@@ -54,32 +59,27 @@ def connect(arguments: argparse.Namespace) -> client.Client:
         raise UsageError("--endpoint: which Kubeflow Pipelines server? Pass its URL, or set KF_PIPELINES_ENDPOINT")
     if not endpoint.startswith(("http://", "https://")):
         raise UsageError(f"--endpoint: expected a URL such as http://localhost:8080, got {endpoint!r}")
-    ui = os.environ.get("KF_PIPELINES_UI_ENDPOINT", "")
-    server = client.Client(endpoint, ui, arguments.namespace, arguments.existing_token, arguments.cookies)
+    server = client_of(arguments)
     server.healthz()
     return server
 
 
-def add_run(parser: argparse.ArgumentParser, *, with_task: bool = False) -> None:
-    """Add what says which run, and where it is."""
+def add_run(parser: argparse.ArgumentParser, *, task_help: str = "") -> None:
+    """Add what says which run, and where it is; with a help for TASK also which of its tasks."""
     parser.add_argument("run", metavar="RUN", help="run id, run folder, or the address of a run's page")
-    if with_task:
-        parser.add_argument("task", metavar="TASK", nargs="?", default="", help="default: all")
-    parser.add_argument("--root", default=DEFAULT_ROOT, help="the root of a local run (default %(default)s)")
-    add_server(parser, "server that ran it; without one, runs of this machine")
+    if task_help:
+        parser.add_argument("task", metavar="TASK", nargs="?", default="", help=task_help)
+    parser.add_argument("--root", default=DEFAULT_ROOT, help="the root that the run used (default %(default)s)")
+    add_server(parser, "server that ran it; without one, what the run left under --root")
 
 
 def find_run(arguments: argparse.Namespace) -> tuple[runs.RunView, client.Client | None]:
     """Find the run that is asked for, and the server that has it."""
-    used: list[client.Client] = []
-
-    def connected() -> client.Client:
-        used.append(connect(arguments))
-        return used[0]
-
     home = home_of(storage.absolute(arguments.root))
-    view = runs.find(arguments.run, home, connected if arguments.endpoint else None)
-    return view, used[0] if used else None
+    if not arguments.endpoint or runs.folder_of(arguments.run, home):
+        return runs.find(arguments.run, home), None
+    server = connect(arguments)
+    return runs.remote(server, arguments.run), server
 
 
 def tasks_of(arguments: argparse.Namespace, view: runs.RunView) -> list[TaskRun]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from components.shared import storage
 from components.shared.errors import UsageError
-from pipeline.commands.options import DEFAULT_ROOT, add_server, connect, engine_for, home_of
+from pipeline.commands.options import add_run, connect, engine_for, home_of
 from pipeline.console import Console
 from pipeline.kubeflow import rerun as cluster_rerun
 from pipeline.kubeflow import runs
@@ -62,16 +62,12 @@ def rerun_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def register(commands: Any) -> None:
-    """Add the command."""
-    again = commands.add_parser("rerun", help="run one task of a past run again", allow_abbrev=False)
-    again.add_argument("run", metavar="RUN", help="run id, run folder, task.json, or the address of a run's page")
-    again.add_argument("task", metavar="TASK", nargs="?", default="", help="name of the task; not with a task.json")
-    again.add_argument("--root", default=DEFAULT_ROOT, help="the root that the run used (default %(default)s)")
-    add_server(again, "server that ran it; without one, what the run left under --root")
-    again.add_argument("--runner", choices=["process", "docker"], default="", help="default: what the run used")
-    again.add_argument("--image", default="", metavar="REF", help="another image than the recorded one")
-    again.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="change a task parameter")
-    again.add_argument("--gpus", type=int, metavar="N", help="GPUs that it may use: the task's parameter of that name")
-    again.add_argument("--shell", action="store_true", help="open a shell in the container instead, all mounted")
-    again.set_defaults(action=rerun_command)
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_run(parser, task_help="name of the task; not with a task.json in place of RUN")
+    parser.add_argument("--runner", choices=["process", "docker"], default="", help="default: what the run used")
+    parser.add_argument("--image", default="", metavar="REF", help="another image than the recorded one")
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="change a task parameter")
+    parser.add_argument("--gpus", type=int, metavar="N", help="GPUs that it may use: the task's parameter of that name")
+    parser.add_argument("--shell", action="store_true", help="open a shell in the container instead, all mounted")
+    parser.set_defaults(action=rerun_command)

@@ -116,19 +116,16 @@ def run_command(arguments: argparse.Namespace) -> int:
     return {"succeeded": 0, "failed": 1, "cancelled": CANCELLED}[status]
 
 
-def register(commands: Any) -> None:
-    """Add the command."""
-    run = commands.add_parser(
-        "run", help="run pipeline.yaml on this machine, one process or container per task", allow_abbrev=False
-    )
-    run.add_argument("--release", default="", help="folder or URI of the release (default: generate a small sample)")
-    run.add_argument(
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--release", default="", help="folder or URI of the release (default: generate a small sample)")
+    parser.add_argument(
         "--root", default=DEFAULT_ROOT, help="folder or URI for everything that is made (default %(default)s)"
     )
-    run.add_argument(
+    parser.add_argument(
         "--runner", choices=["process", "docker"], default="process", help="what a task is (default %(default)s)"
     )
-    run.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a pipeline parameter")
-    run.add_argument("--no-cache", action="store_true", help="run every step again")
-    run.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    run.set_defaults(action=run_command)
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a pipeline parameter")
+    parser.add_argument("--no-cache", action="store_true", help="run every step again")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.set_defaults(action=run_command)

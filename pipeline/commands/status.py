@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from typing import Any
 
 from pipeline.commands import options
 from pipeline.kubeflow import logs, runs
@@ -32,9 +31,8 @@ def status_command(arguments: argparse.Namespace) -> int:
     return runs.FINAL.get(view.state, 0)
 
 
-def register(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser("status", help="the tasks of a run, here or on a server", allow_abbrev=False)
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     options.add_run(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(action=status_command)

@@ -82,27 +82,28 @@ def submit_command(arguments: argparse.Namespace) -> int:
     return FINAL[view.state]
 
 
-def register(commands: Any) -> None:
-    """Add the command."""
-    send = commands.add_parser("submit", help="run pipeline.yaml on Kubeflow", allow_abbrev=False)
-    add_server(send)
-    send.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a pipeline parameter")
-    send.add_argument("--params", default="", metavar="FILE", help="parameters in JSON or YAML; --param wins")
-    send.add_argument("--experiment", default=submission.EXPERIMENT, metavar="NAME", help="default %(default)s")
-    send.add_argument("--run-name", default="", metavar="NAME", help="default: alexnet and the time")
-    send.add_argument(
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_server(parser)
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a pipeline parameter")
+    parser.add_argument("--params", default="", metavar="FILE", help="parameters in JSON or YAML; --param wins")
+    parser.add_argument("--experiment", default=submission.EXPERIMENT, metavar="NAME", help="default %(default)s")
+    parser.add_argument("--run-name", default="", metavar="NAME", help="default: alexnet and the time")
+    parser.add_argument(
         "--upload", default="", metavar="NAME[:VERSION]", help="upload the file as a version, and run that"
     )
-    send.add_argument("--no-cache", action="store_true", help="run every step again")
-    send.add_argument("--service-account", default="", metavar="NAME", help="Kubernetes account of the pods")
-    send.add_argument("--pipeline-root", default="", metavar="URI", help="where Kubeflow keeps the small artifacts")
-    send.add_argument("--allow-tags", action="store_true", help="send images without digests too")
-    send.add_argument("--watch", action="store_true", help="report each task until the run ends, and exit as it ended")
-    send.add_argument(
+    parser.add_argument("--no-cache", action="store_true", help="run every step again")
+    parser.add_argument("--service-account", default="", metavar="NAME", help="Kubernetes account of the pods")
+    parser.add_argument("--pipeline-root", default="", metavar="URI", help="where Kubeflow keeps the small artifacts")
+    parser.add_argument("--allow-tags", action="store_true", help="send images without digests too")
+    parser.add_argument(
+        "--watch", action="store_true", help="report each task until the run ends, and exit as it ended"
+    )
+    parser.add_argument(
         "--interval", type=float, default=5.0, metavar="SECONDS", help="between looks; default %(default)s"
     )
-    send.add_argument("--timeout", type=float, default=0.0, metavar="SECONDS", help="of watching; 0: none")
-    send.add_argument(
+    parser.add_argument("--timeout", type=float, default=0.0, metavar="SECONDS", help="of watching; 0: none")
+    parser.add_argument(
         "--patience", type=float, default=300.0, metavar="SECONDS", help="the server may be gone; default %(default)s"
     )
-    send.set_defaults(action=submit_command)
+    parser.set_defaults(action=submit_command)

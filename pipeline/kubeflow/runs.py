@@ -3,7 +3,6 @@
 import contextlib
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -205,27 +204,29 @@ def remote(client: Client, run: str, patience_seconds: float = PATIENCE_SECONDS)
     return RunView(run_id, client.link(run_id), state, tasks, message, namespace, created, parameters)
 
 
-def find(run: str, home: Path, client: Callable[[], Client] | None) -> RunView:
-    """Find a run here or on a server.
+def folder_of(run: str, home: Path) -> Path | None:
+    """Return the folder of a run on this machine, by its path or id."""
+    return next((path for path in (Path(run), home / "runs" / run) if path.is_dir()), None)
+
+
+def find(run: str, home: Path) -> RunView:
+    """Find a run on this machine.
 
     Args:
-        run: id, run folder, or the address of a run's page.
+        run: id or run folder.
         home: local folder that holds `runs/`.
-        client: makes the client of the server; None where no server was named.
 
     Raises:
-        UsageError: it is nowhere.
+        UsageError: it is not here.
     """
-    for folder in (Path(run), home / "runs" / run):
-        if folder.is_dir():
-            return local(folder)
-    if client is None:
-        known = sorted(path.name for path in (home / "runs").glob("*"))[-5:]
-        raise UsageError(
-            f"run {run}: no such folder, and none of the runs under {home} ({', '.join(known) or 'there are none'}). "
-            "Name its --root, or the --endpoint of the server that ran it"
-        )
-    return remote(client(), run)
+    if folder := folder_of(run, home):
+        return local(folder)
+    known = sorted(path.name for path in (home / "runs").glob("*"))[-5:]
+    raise UsageError(
+        f"run {run}: no such folder, and none of the runs under {home} "
+        f"({', '.join(known) or 'there are none'}). "
+        "Name its --root, or the --endpoint of the server that ran it"
+    )
 
 
 def readable(uri: str) -> str:

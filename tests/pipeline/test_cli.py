@@ -1,6 +1,7 @@
 """The `alexnet` command: what it refuses, how it says so, and with which exit code."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 from conftest import PROJECT_DIR, alexnet
 
 from pipeline import images
-from pipeline.commands.alexnet import COMMANDS
+from pipeline.commands.alexnet import COMMANDS, main
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,23 @@ def test_describe_prints_the_network():
     done = alexnet("describe", "--recipe", "alexnet-2012", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["num_parameters"] == 60_965_224
+
+
+@pytest.mark.parametrize(
+    "module", [module for modules in COMMANDS.values() for module in modules], ids=lambda m: m.__name__
+)
+def test_the_help_of_a_command_is_that_of_the_overview(module, capsys):
+    name, _, text = module.__doc__.splitlines()[0].removeprefix("`alexnet ").partition("`: ")
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    assert " ".join(text.split()) in " ".join(capsys.readouterr().out.split())
+
+
+def test_main_returns_its_code_and_restores_the_handler(tmp_path, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["status", "nothing", "--root", str(tmp_path)]) == 2
+    assert "there are none" in capsys.readouterr().err
+    assert main([]) == 0
+    assert "COMMAND" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGTERM) is before
