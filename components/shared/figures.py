@@ -64,7 +64,7 @@ def png(figure: Figure) -> bytes:
     figure.set_dpi(PIXELS_PER_INCH)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    # A palette of 256 colours cannot be told from the full ones in these few inks, and takes half the space.
+    # In these few inks 256 colours cannot be told from all of them, and take half the space.
     pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     with io.BytesIO() as file:
         pixels.quantize(256).save(file, "PNG", optimize=True)
@@ -130,7 +130,8 @@ def curves(histories: Histories, num_classes: int, timings: Sequence[dict[str, A
     Args:
         histories: of every network, one object an epoch, as `history.jsonl` has it.
         num_classes: number of classes.
-        timings: of one network, clocks of the same epochs; if given, they and the learning rate stand below.
+        timings: of one network, clocks of the same epochs; if given, they and the learning rate
+            stand below.
     """
     with matplotlib.rc_context(STYLE):
         rows = 2 if timings else 1
@@ -156,8 +157,8 @@ def curves(histories: Histories, num_classes: int, timings: Sequence[dict[str, A
 def filter_sheet(towers: list[np.ndarray], per_row: int = 16, scale: int = 10) -> bytes:
     """Draw the first layer's kernels as Figure 3 of the paper does: tower a above tower b.
 
-    Each tower is spread over 0..255 by its own minimum and maximum, as the original code did, with one pixel between
-    kernels.
+    Each tower is spread over 0..255 by its own minimum and maximum, as the original code did, with one pixel
+    between kernels.
 
     Args:
         towers: kernels [H, W, 3, F] of every tower.

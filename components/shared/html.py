@@ -1,4 +1,7 @@
-"""Self-contained HTML pages from templates: nothing is fetched, nothing runs. Only reports import this."""
+"""Self-contained HTML pages from templates: nothing is fetched, nothing runs.
+
+Only reports import this.
+"""
 
 import base64
 import functools
@@ -22,7 +25,12 @@ def data_uri(content: bytes, media: Literal["image/png", "image/jpeg"]) -> str:
 
 
 def picture(content: bytes, density: int = 2) -> dict[str, Any]:
-    """Prepare a PNG file for the macro `figure`; `density` is its pixels to a CSS pixel, 2 is crisp on fine screens."""
+    """Prepare a PNG file for the macro `figure`.
+
+    Args:
+        content: the PNG file.
+        density: its pixels to a CSS pixel; 2 is crisp on fine screens.
+    """
     width = int.from_bytes(content[16:20], "big") // density  # the width stands first in the IHDR chunk
     return {"uri": data_uri(content, "image/png"), "width": width}
 

@@ -1,4 +1,4 @@
-"""The report: one HTML file that says how well the networks see, beside the paper, and what that rests on."""
+"""The report: how well the networks see, beside the paper, and what that rests on."""
 
 from components.evaluate.report import (
     classes,

@@ -9,7 +9,9 @@ from components.shared.html import picture, render
 
 
 def color_share(kernels_HWCF: np.ndarray) -> float:
-    """Compute the mean share of a kernel's energy that is off the grey axis: 0 for black and white, 1 for pure colour.
+    """Compute the mean share of a kernel's energy that is off the grey axis.
+
+    It is 0 for black and white, 1 for pure colour.
 
     Args:
         kernels_HWCF: [H, W, 3, F], RGB.

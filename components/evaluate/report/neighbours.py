@@ -32,7 +32,7 @@ def _cells(query: Query, names: list[str]) -> list[dict[str, Any]]:
 
 
 def html(evaluation: Evaluation) -> Markup:
-    """Show the training photographs nearest to a few others as the right half of the paper's Figure 4 does."""
+    """Show the training photographs nearest to a few others, as in Figure 4 of the paper."""
     names, found = display_names(evaluation.classes), evaluation.neighbours
     return render(
         __file__,

@@ -101,11 +101,12 @@ def html(evaluation: Evaluation) -> Markup:
     several = len(models) > 1
     through = f" through {len(models)} networks" if several else ""
     speed = f"{made['images_per_second']:,.1f} images/s of ten crops each{through}"
+    center = f"centre crop {numbers['nll_center']:.4f}"
     versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
     about = [
         *_training(evaluation),
         ("Evaluation time", f"{format_seconds(made['seconds'])}, {speed}"),
-        ("Negative log-likelihood", f"{numbers['nll']:.4f} nats (centre crop {numbers['nll_center']:.4f})"),
+        ("Negative log-likelihood", f"{numbers['nll']:.4f} nats ({center})"),
         ("Evaluated with", f"Python {sys.version.split()[0]}, {versions}"),
     ]
     labels = [f"Model, {name}" for name in evaluation.names] if several else ["Model"]
