@@ -47,7 +47,8 @@ STAGES = (*COMPONENTS, *(f"{name}-gpu" for name, component in COMPONENTS.items()
 def code_digest(stage: str) -> str:
     """Compute the digest of what an image stage holds: a component's sources, the shared ones, the locked packages."""
     folders = [SOURCE_DIR / "components" / name for name in ("shared", stage.removesuffix("-gpu"))]
-    paths = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    found = [path for folder in folders for path in sorted(folder.rglob("*"))]
+    paths = [path for path in found if path.is_file() and path.parent.name != "__pycache__"]  # as .dockerignore
     lock = SOURCE_DIR / "requirements" / f"{stage}.txt"
     digest = hashlib.sha256()
     for path in [*paths, *([lock] if lock.is_file() else [])]:

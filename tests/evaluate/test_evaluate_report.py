@@ -14,8 +14,10 @@ from PIL import Image
 from components.evaluate import job, predictions
 from components.evaluate.metrics import confusion_matrix
 from components.evaluate.report import classes as class_section
-from components.evaluate.report import document, examples, figures, filters, page, summary
+from components.evaluate.report import document, examples, figures, filters, summary
 from components.evaluate.report.evaluation import differences, verdict
+from components.shared.figures import filter_sheet
+from components.shared.html import percent
 
 VOID = {"meta", "img", "br"}
 
@@ -93,7 +95,7 @@ def test_report_is_self_contained_and_whole(evaluations, which):
         *(model.digest for model in evaluation.models),
     ):
         assert fact in shown
-    assert page.percent(evaluation.numbers["top1_error"]) in shown
+    assert percent(evaluation.numbers["top1_error"]) in shown
 
 
 def test_report_is_the_same_twice(evaluation):
@@ -103,7 +105,7 @@ def test_report_is_the_same_twice(evaluation):
 def text_of(html):
     checker = Checker()
     checker.feed(html)
-    return checker.text
+    return checker.text.replace("\n", " ")
 
 
 def test_average_stands_beside_each_network_and_the_papers_averages(average):
@@ -124,8 +126,8 @@ def test_average_stands_beside_each_network_and_the_papers_averages(average):
     ):
         assert fact in shown
     for name, numbers in zip(average.names, average.singles, strict=True):
-        assert f"{name} alone{page.percent(numbers['top1_error'])}" in shown
-    assert f"in the mean{page.percent(average.mean_single['top1_error_mean_single'])}" in shown
+        assert f"{name} alone{percent(numbers['top1_error'])}" in shown
+    assert f"in the mean{percent(average.mean_single['top1_error_mean_single'])}" in shown
 
 
 def test_one_network_is_told_nothing_of_averages(evaluation):
@@ -149,15 +151,27 @@ def test_networks_are_named_by_what_tells_them_apart(average):
 
 
 def test_names_are_escaped(evaluation):
-    assert "<red>" not in document.html(evaluation)
+    words = "<script>&\"'"
+    classes = [{**entry, "words": words} for entry in evaluation.classes]
+    content = {**evaluation.dataset.content, "classes": classes, "release": words}
+    text = document.html(
+        dataclasses.replace(evaluation, dataset=dataclasses.replace(evaluation.dataset, content=content))
+    )
+    assert words not in text
+    assert "<script" not in text
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    assert f"on {words}, 6 classes" in checker.text.replace("\n", " ")
+    assert any(picture["alt"].startswith(f"{words} (n0000000") for picture in checker.pictures)
 
 
 def test_summary_has_ten_lines(evaluation, average):
     for entry, label in ((evaluation, "this run"), (average, "average of 3 networks")):
         lines = summary.markdown(entry).splitlines()
         assert len(lines) == 10
-        assert f"| {label}, ten crops | {page.percent(entry.numbers['top1_error'])} |" in lines[2]
-    mean = page.percent(average.mean_single["top1_error_mean_single"])
+        assert f"| {label}, ten crops | {percent(entry.numbers['top1_error'])} |" in lines[2]
+    mean = percent(average.mean_single["top1_error_mean_single"])
     assert lines[3].startswith(f"| one network in the mean | {mean} |")
     assert "3 networks of smoke and smoke+one-tower: smoke, seed 0; smoke, seed 1; smoke+one-tower" in lines[8]
 
@@ -212,7 +226,7 @@ def test_filters_are_laid_out_as_in_figure_3():
     towers = [np.zeros((11, 11, 3, 48), np.float32), np.ones((11, 11, 3, 48), np.float32)]
     towers[0][0, 0, 0, 17] = 2.0  # second row, second column
     towers[1][..., 0] = -1.0
-    with Image.open(io.BytesIO(figures.filter_sheet(towers, scale=1))) as image:
+    with Image.open(io.BytesIO(filter_sheet(towers, scale=1))) as image:
         sheet = np.asarray(image)
     assert sheet.shape == (37 + 4 + 37, 16 * 12 + 1, 3)
     assert sheet[13, 13].tolist() == [255, 0, 0]

@@ -2,11 +2,12 @@
 
 import json
 import re
+import shutil
 import tomllib
 
 from conftest import PROJECT_DIR, alexnet
 
-from pipeline import images
+from pipeline import components, images
 from pipeline.components import COMPONENTS, STAGES
 from pipeline.spec import ir
 
@@ -22,6 +23,17 @@ def test_every_list_of_the_components_is_the_one_list():
     rooms = {path.parent.name for path in (PROJECT_DIR / "components").glob("*/contract.py")}
     assert rooms - {"shared"} == COMPONENTS.keys()
     assert [name for name, component in COMPONENTS.items() if name != component.contract.NAME] == []
+
+
+def test_a_template_is_part_of_what_an_image_holds(tmp_path, monkeypatch):
+    for folder in ("components/shared", "components/train", "requirements"):
+        shutil.copytree(PROJECT_DIR / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    before = components.code_digest("train")
+    monkeypatch.setattr(components, "SOURCE_DIR", tmp_path)
+    assert components.code_digest("train") == before
+    with (tmp_path / "components" / "shared" / "templates" / "style.css").open("a") as file:
+        file.write("/* other */")
+    assert components.code_digest("train") != before
 
 
 def test_the_cluster_trains_with_the_gpu_image_and_a_laptop_without():

@@ -22,7 +22,7 @@ from components.shared.errors import UsageError
 
 PROJECT_DIR = Path(__file__).parents[2]
 COMPONENTS = ["sample", "ingest", "statistics", "train", "evaluate", "outcome"]
-HEAVY = {"tensorflow", "keras", "apache_beam", "numpy", "cv2", "PIL", "scipy", "matplotlib", "kfp", "jax"}
+HEAVY = {"tensorflow", "keras", "apache_beam", "jinja2", "numpy", "cv2", "PIL", "scipy", "matplotlib", "kfp", "jax"}
 
 
 def contract_of(component: str) -> type[contract.Contract]:

@@ -35,6 +35,11 @@ PIPELINE_FLOORS = (("commands",), ("kubeflow",), ("local",), ("graph",), ("spec"
 TRAIN_FLOORS = (("run",), ("input", "net"), ("recipes",))
 
 OBJECT_STORES = {"google.cloud", "boto3", "botocore", "minio", "fsspec", "gcsfs", "s3fs"}
+# Modules of components/shared that need packages, as only the reports do that import them.
+FOR_REPORTS = {
+    "components/shared/html.py": {"jinja2", "markupsafe"},
+    "components/shared/figures.py": {"matplotlib", "numpy", "PIL"},
+}
 FILE_METHODS = {"open", "read_text", "read_bytes", "write_text", "write_bytes"}
 MAY_OPEN = {
     "components/shared/storage/__init__.py": "the one place that opens artifacts",
@@ -148,7 +153,21 @@ def foreign_packages(source: Path) -> set[str]:
 
 
 def test_shared_needs_the_standard_library_only() -> None:
-    assert faults_of(foreign_packages, [s for s in SOURCES if room_of(s) == "shared"]) == []
+    sources = [s for s in SOURCES if room_of(s) == "shared" and path_of(s) not in FOR_REPORTS]
+    assert faults_of(foreign_packages, sources) == []
+    assert {path: foreign_packages(PROJECT_DIR / path) for path in FOR_REPORTS} == FOR_REPORTS
+
+
+def needs_what_reports_need(source: Path) -> Iterator[str]:
+    modules = {path.removesuffix(".py").replace("/", ".") for path in FOR_REPORTS}
+    yield from (name for name in imports_of(tree_of(source)) if within(name, {*modules, "jinja2", "markupsafe"}))
+
+
+def test_only_reports_are_made_of_templates() -> None:
+    sources = [s for s in SOURCES if path_of(s) not in FOR_REPORTS]
+    faults = faults_of(needs_what_reports_need, sources)
+    reports = ("components/evaluate/report/", "components/train/run/report.py:")
+    assert [fault for fault in faults if not fault.startswith(reports)] == []
 
 
 def needs_more_than_shared(source: Path) -> Iterator[str]:

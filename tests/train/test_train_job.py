@@ -58,7 +58,7 @@ def test_a_run_publishes_model_metrics_and_report(whole, inputs):
     report = (out / "report.html").read_text()
     assert f"tensorboard --logdir {model.info['logs_uri']}" in report
     assert report.count("data:image/png;base64,") == 2
-    assert "http" not in report.split("base64")[0]
+    assert "://" not in report.split("base64")[0]
     assert not [file for file in storage.list_files(str(out / "root" / "train")) if "checkpoints" in file.name]
 
 

@@ -1,6 +1,4 @@
-"""The report: one HTML file that says how well the networks see, beside the paper, and what that rests on."""
-
-from html import escape
+"""The report: how well the networks see, beside the paper, and what that rests on."""
 
 from components.evaluate.report import (
     classes,
@@ -9,19 +7,19 @@ from components.evaluate.report import (
     examples,
     filters,
     neighbours,
-    page,
     run,
     statistics,
     training,
 )
 from components.evaluate.report.evaluation import PUBLISHED_2012, Evaluation, chance_errors
+from components.shared.html import page, percent, render
 
 TITLE = "AlexNet of 2012, measured again"
 # Each is a module whose name is the section's anchor in the page.
 SECTIONS = (errors, training, filters, examples, neighbours, classes, dataset, statistics, run)
 
 
-def _tiles(evaluation: Evaluation) -> str:
+def _tiles(evaluation: Evaluation) -> list[tuple[str, str]]:
     numbers = evaluation.numbers
     chance = chance_errors(len(evaluation.classes))
     base, label = numbers["top1_error_center"], "points of top-1 that ten crops gain over the centre crop; paper +1.5"
@@ -32,36 +30,28 @@ def _tiles(evaluation: Evaluation) -> str:
             f"paper {PUBLISHED_2012[0][1] - PUBLISHED_2012[1][1]:+.1f} with 5"
         )
     gain = 100 * (base - numbers["top1_error"])
-    tiles = (
-        (page.percent(numbers["top1_error"]), f"top-1 error, ten crops; chance {page.percent(chance[0])}"),
-        (page.percent(numbers["top5_error"]), f"top-5 error, ten crops; chance {page.percent(chance[1])}"),
+    return [
+        (percent(numbers["top1_error"]), f"top-1 error, ten crops; chance {percent(chance[0])}"),
+        (percent(numbers["top5_error"]), f"top-5 error, ten crops; chance {percent(chance[1])}"),
         (f"{gain:+.1f}".replace("-", "−"), label),
         (
             f"{numbers['num_examples']:,}",
             f"{evaluation.split} images of {len(evaluation.classes):,} classes, each counted once",
         ),
-    )
-    return (
-        '<div class="tiles">'
-        + "".join(
-            f'<div class="tile"><b>{escape(value)}</b><span>{escape(label)}</span></div>' for value, label in tiles
-        )
-        + "</div>"
-    )
+    ]
 
 
 def html(evaluation: Evaluation) -> str:
     """Write the whole report as one page that fetches nothing."""
-    content = evaluation.dataset.content
-    recipes = " and ".join(dict.fromkeys(model.content["recipe_name"] for model in evaluation.models))
-    networks = "" if len(evaluation.models) == 1 else f", {len(evaluation.models)} networks averaged"
-    lead = (
-        f"Recipe {recipes} on {content['release']}, {len(evaluation.classes):,} classes{networks}, "
-        f"measured on the {evaluation.split} split as Krizhevsky, Sutskever and Hinton measured theirs."
+    body = render(
+        __file__,
+        title=TITLE,
+        recipes=list(dict.fromkeys(model.content["recipe_name"] for model in evaluation.models)),
+        release=evaluation.dataset.content["release"],
+        num_classes=len(evaluation.classes),
+        num_networks=len(evaluation.models),
+        split=evaluation.split,
+        tiles=_tiles(evaluation),
+        sections=[section.html(evaluation) for section in SECTIONS],
     )
-    body = [
-        f"<header><h1>{escape(TITLE)}</h1>{page.text(lead, 'lead')}</header>",
-        _tiles(evaluation),
-        *(section.html(evaluation) for section in SECTIONS),
-    ]
-    return page.document(f"{TITLE}: {page.percent(evaluation.numbers['top1_error'])} top-1 error", "\n".join(body))
+    return page(f"{TITLE}: {percent(evaluation.numbers['top1_error'])} top-1 error", body)

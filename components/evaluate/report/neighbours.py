@@ -1,38 +1,44 @@
 """Section `neighbours`: training photographs nearest to test photographs, after Figure 4, right."""
 
-from html import escape
+from typing import Any
 
-from components.evaluate.report import page, photographs
+from markupsafe import Markup
+
+from components.evaluate.neighbours import Query
+from components.evaluate.report import photographs
 from components.evaluate.report.evaluation import Evaluation, display_names
+from components.shared.html import render
 from components.shared.records import Features
 
 
-def _neighbour(record: Features, names: list[str], kind: str, distance: str = "") -> str:
-    name = escape(names[record["image/class/label"]])
-    alt = f"{name}, {escape(record['image/filename'].decode())}{distance}"
-    picture = f'<img src="{photographs.inline(record, size=128)}" alt="{alt}" title="{alt}">'
-    return f'<div class="{kind}">{picture}<span>{name}</span></div>'
+def _cell(record: Features, names: list[str], kind: str, distance: str = "") -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "source": photographs.inline(record, size=128),
+        "name": names[record["image/class/label"]],
+        "details": record["image/filename"].decode() + distance,
+    }
 
 
-def html(evaluation: Evaluation) -> str:
-    """Show the training photographs nearest to a few others as the right half of the paper's Figure 4 does."""
+def _cells(query: Query, names: list[str]) -> list[dict[str, Any]]:
+    label = query.record["image/class/label"]
+    return [
+        _cell(query.record, names, "query"),
+        *(
+            _cell(record, names, "same" if record["image/class/label"] == label else "", f", at {distance:.4g}")
+            for record, distance in zip(query.nearest, query.distances, strict=True)
+        ),
+    ]
+
+
+def html(evaluation: Evaluation) -> Markup:
+    """Show the training photographs nearest to a few others, as in Figure 4 of the paper."""
     names, found = display_names(evaluation.classes), evaluation.neighbours
-    title = "Nearest training images"
-    if not found.queries:
-        return page.section("neighbours", title, page.text("The dataset has no training images."))
-    cells, num_same = [], 0
-    for query in found.queries:
-        cells.append(_neighbour(query.record, names, "query"))
-        for record, distance in zip(query.nearest, query.distances, strict=True):
-            is_same = record["image/class/label"] == query.record["image/class/label"]
-            num_same += is_same
-            cells.append(_neighbour(record, names, "same" if is_same else "", f", at {distance:.4g}"))
-    num_nearest = sum(len(query.nearest) for query in found.queries)
-    lead = (
-        f"On the left {evaluation.split} photographs, drawn blindly, one of a class; beside each the training "
-        f"photographs nearest to it, by the Euclidean distance of the {found.num_features:,} features in the last "
-        f"hidden layer of {evaluation.first_name}, centre crop. {num_same} of {num_nearest} are of its class (tinted); "
-        f"chance is 1 in {len(names):,}. After Figure 4 of the paper, which searched all training images; here it is "
-        f"{found.num_images:,} of them, at most {found.num_per_class} of a class."
+    return render(
+        __file__,
+        cells=[cell for query in found.queries for cell in _cells(query, names)],
+        found=found,
+        split=evaluation.split,
+        network=evaluation.first_name,
+        num_classes=len(names),
     )
-    return page.section("neighbours", title, page.text(lead), f'<div class="neighbours">{"".join(cells)}</div>')

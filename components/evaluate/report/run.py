@@ -2,17 +2,19 @@
 
 import json
 import sys
-from html import escape
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from components.evaluate.report import page
 from components.evaluate.report.evaluation import Evaluation, training_speed
 from components.shared import manifest
+from components.shared.html import render
 from components.shared.manifest import Manifest
 from components.shared.runlog import format_seconds, format_value
+
+VERSIONS = ("tensorflow", "numpy", "matplotlib")
 
 
 def _show(value: Any) -> str:
@@ -21,50 +23,41 @@ def _show(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else (value if isinstance(value, str) else json.dumps(value))
 
 
-def _recipe(title: str, recipe: dict[str, Any]) -> str:
-    """Show plain settings as facts and lists of records (layers, phases) as tables."""
+def _recipe(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Sort plain settings from lists of records (layers, phases)."""
     plain, tables = [], []
     for key, value in recipe.items():
         name = key.replace("_", " ")
         if isinstance(value, (list, tuple)) and value and all(isinstance(entry, dict) for entry in value):
             headings = [heading.replace("_", " ") for heading in value[0]]
-            tables.append(
-                f"<h3>{escape(name)}</h3>"
-                + page.table(headings, [[escape(_show(v)) for v in e.values()] for e in value])
-            )
+            tables.append((name, headings, [[_show(cell) for cell in entry.values()] for entry in value]))
         else:
             plain.append((name, _show(value)))
-    half = -(-len(plain) // 2)
-    columns = f'<div class="columns">{page.facts(plain[:half])}{page.facts(plain[half:])}</div>'
-    return f"<details><summary>{escape(title)}</summary>{columns}{''.join(tables)}</details>"
+    return {"plain": plain, "tables": tables}
 
 
-def _network(title: str, network: list[dict[str, Any]]) -> str:
-    rows = [
+def _layers(network: list[dict[str, Any]]) -> list[list[str]]:
+    return [
         [
-            escape(layer["name"]),
-            escape(layer["op"]),
+            layer["name"],
+            layer["op"],
             "×".join(map(str, layer["shape"])),
             "×".join(map(str, layer.get("kernel", ()))),
             f"{np.prod(layer['kernel']) + layer['kernel'][-1]:,}" if "kernel" in layer else "",
         ]
         for layer in network
     ]
-    table = page.table(["Layer", "Operation", "Output", "Kernel", "#Parameters"], rows)
-    return f"<details><summary>{escape(title)}</summary>{table}</details>"
 
 
-def _details(models: list[Manifest]) -> list[str]:
-    """Show every setting and every layer, once for all models that share them."""
+def _details(models: list[Manifest]) -> list[dict[str, Any]]:
+    """Take every setting and every layer, once for all models that share them."""
     distinct: dict[str, Any] = {}
     for model in models:
         distinct.setdefault(manifest.digest_of(model.content["recipe"]), model.content)
-    parts = []
-    for content in distinct.values():
-        suffix = f" {content['recipe_name']}" if len(distinct) > 1 else ""
-        parts.append(_recipe(f"Every setting of the recipe{suffix}", content["recipe"]))
-        parts.append(_network(f"Every layer of the network{suffix}", content["network"]))
-    return parts
+    return [
+        {"name": c["recipe_name"], "recipe": _recipe(c["recipe"]), "layers": _layers(c["network"])}
+        for c in distinct.values()
+    ]
 
 
 def _trained_with(model: Manifest) -> str:
@@ -91,63 +84,37 @@ def _training(evaluation: Evaluation) -> list[tuple[str, str]]:
     ]
 
 
-def _networks(evaluation: Evaluation) -> str:
-    """Show one row for each of several networks."""
+def _networks(evaluation: Evaluation) -> list[list[str]]:
+    """Make a row for each of several networks."""
     rows = []
     for name, model in zip(evaluation.names, evaluation.models, strict=True):
         content, (seconds, images_per_second) = model.content, training_speed(model)
-        rows.append(
-            [
-                escape(name),
-                escape(content["recipe_name"]),
-                f"{content['num_epochs']}",
-                f"{content['num_steps']:,}",
-                f"{content['num_parameters']:,}",
-                format_seconds(seconds),
-                f"{images_per_second:,.0f}",
-            ]
-        )
-    headings = ["Network", "Recipe", "#Epochs", "#Steps", "#Parameters", "#Training time", "#Images/s"]
-    return "<h3>Networks</h3>" + page.table(headings, rows)
+        counts = (content[key] for key in ("num_epochs", "num_steps", "num_parameters"))
+        clocks = (format_seconds(seconds), f"{images_per_second:,.0f}")
+        rows.append([name, content["recipe_name"], *(f"{count:,}" for count in counts), *clocks])
+    return rows
 
 
-def html(evaluation: Evaluation) -> str:
+def html(evaluation: Evaluation) -> Markup:
     """Show recipes, networks, times, versions and digests."""
-    models, made = evaluation.models, evaluation.made.info
+    models, made, numbers = evaluation.models, evaluation.made.info, evaluation.numbers
     several = len(models) > 1
+    through = f" through {len(models)} networks" if several else ""
+    speed = f"{made['images_per_second']:,.1f} images/s of ten crops each{through}"
+    center = f"centre crop {numbers['nll_center']:.4f}"
+    versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
     about = [
         *_training(evaluation),
-        (
-            "Evaluation time",
-            f"{format_seconds(made['seconds'])}, {made['images_per_second']:,.1f} images/s of ten crops each"
-            + (f" through {len(models)} networks" if several else ""),
-        ),
-        (
-            "Negative log-likelihood",
-            f"{evaluation.numbers['nll']:.4f} nats (centre crop {evaluation.numbers['nll_center']:.4f})",
-        ),
-        (
-            "Evaluated with",
-            f"Python {sys.version.split()[0]}, "
-            + ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "numpy", "matplotlib")),
-        ),
+        ("Evaluation time", f"{format_seconds(made['seconds'])}, {speed}"),
+        ("Negative log-likelihood", f"{numbers['nll']:.4f} nats ({center})"),
+        ("Evaluated with", f"Python {sys.version.split()[0]}, {versions}"),
     ]
     labels = [f"Model, {name}" for name in evaluation.names] if several else ["Model"]
-    digests = [
-        [escape(name), f'<span class="mono">{entry.digest}</span>']
-        for name, entry in (
-            ("Dataset", evaluation.dataset),
-            ("Statistics", evaluation.statistics),
-            *zip(labels, models, strict=True),
-            ("Predictions", evaluation.made),
-        )
+    artifacts = [
+        ("Dataset", evaluation.dataset),
+        ("Statistics", evaluation.statistics),
+        *zip(labels, models, strict=True),
+        ("Predictions", evaluation.made),
     ]
-    return page.section(
-        "run",
-        "The run",
-        page.facts(about),
-        _networks(evaluation) if several else "",
-        "<h3>Digests (sha256)</h3>",
-        page.table(["Artifact", "Digest"], digests),
-        *_details(models),
-    )
+    networks = _networks(evaluation) if several else []
+    return render(__file__, about=about, networks=networks, artifacts=artifacts, details=_details(models))

@@ -1,7 +1,6 @@
 """The report in ten lines of Markdown."""
 
 from components.evaluate import metrics
-from components.evaluate.report import page
 from components.evaluate.report.evaluation import (
     PUBLISHED,
     PUBLISHED_2012,
@@ -10,6 +9,7 @@ from components.evaluate.report.evaluation import (
     differences,
     display_names,
 )
+from components.shared.html import percent
 
 
 def markdown(evaluation: Evaluation) -> str:
@@ -24,9 +24,7 @@ def markdown(evaluation: Evaluation) -> str:
         last = (f"paper, {PUBLISHED_2012[1][0]} (ILSVRC-2012 validation)", *PUBLISHED_2012[1][1:])
     chance = (f"chance, {len(evaluation.classes):,} classes", *chance_errors(len(evaluation.classes)))
     first = (f"{evaluation.subject.lower()}, ten crops", numbers["top1_error"], numbers["top5_error"])
-    ours = [
-        f"| {label} | {page.percent(top1)} | {page.percent(top5)} |" for label, top1, top5 in (first, second, chance)
-    ]
+    ours = [f"| {label} | {percent(top1)} | {percent(top5)} |" for label, top1, top5 in (first, second, chance)]
     paper = [
         f"| {label} | {top1} % | {top5} % |"
         for label, top1, top5 in (("paper, ten crops (ILSVRC-2010 test)", *PUBLISHED[0][1:]), last)

@@ -4,8 +4,11 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from components.evaluate.report import figures, page
-from components.evaluate.report.evaluation import Evaluation, chance_errors, training_speed
+from markupsafe import Markup
+
+from components.evaluate.report.evaluation import Evaluation, training_speed
+from components.shared import figures
+from components.shared.html import percent, picture, render
 from components.shared.runlog import format_seconds
 
 
@@ -24,27 +27,19 @@ def _span(values: list[Any], show: Callable[[Any], str]) -> str:
     return shown[0] if shown[0] == shown[1] else " to ".join(shown)
 
 
-def html(evaluation: Evaluation) -> str:
+def html(evaluation: Evaluation) -> Markup:
     """Show loss and error by epoch."""
     histories = [history for history in evaluation.histories() if history]
     if not histories:
-        return page.section("training", "Training", page.text("The model was not trained: it has no epoch."))
+        return render(__file__, num_networks=0)
     last = [history[-1] for history in histories]
-    several = len(histories) > 1
-    rates = "; ".join(dict.fromkeys(_rates(history) for history in histories))
-    seconds = sum(training_speed(model)[0] for model in evaluation.models)
-    lead = (
-        f"{f'{len(histories)} networks of ' if several else ''}{_span([len(h) for h in histories], str)} epochs, "
-        f"{_span([entry['step'] for entry in last], '{:,}'.format)} steps{' each,' if several else ''} in "
-        f"{format_seconds(seconds)} of training. At the end the centre crop of the validation images gives "
-        f"{_span([entry['validation_top1_error'] for entry in last], page.percent)} top-1 error."
-    )
-    caption = (
-        f"Learning rate {rates}{'; dotted lines mark the changes' if ' from ' in rates else ''}. "
-        f"{'One line for each network. ' if several else ''}Training error is counted as the "
-        "network learns, on random crops with half of the hidden units dropped: it may lie above the validation error."
-    )
-    picture = figures.curves(histories, chance_errors(len(evaluation.classes))[0])
-    return page.section(
-        "training", "Training", page.text(lead), page.figure(picture, "Loss and error by epoch", caption)
+    return render(
+        __file__,
+        num_networks=len(histories),
+        epochs=_span([len(history) for history in histories], str),
+        steps=_span([entry["step"] for entry in last], "{:,}".format),
+        time=format_seconds(sum(training_speed(model)[0] for model in evaluation.models)),
+        error=_span([entry["validation_top1_error"] for entry in last], percent),
+        rates="; ".join(dict.fromkeys(_rates(history) for history in histories)),
+        curves=picture(figures.curves(histories, len(evaluation.classes))),
     )
