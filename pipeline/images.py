@@ -5,11 +5,11 @@ pipeline.yaml, so that no mutable tag reaches a cluster.
 """
 
 import contextlib
-import importlib.metadata
 import json
 import os
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from components.shared.errors import AlexNetError, UsageError
 from pipeline.components import SOURCE_DIR, code_digest
 from pipeline.console import Console
 
-VERSION = importlib.metadata.version("alexnet-kubeflow")
+# Of the sources, not of the installed metadata, which an editable install keeps from when it was made.
+VERSION = tomllib.loads(storage.read_bytes(str(SOURCE_DIR / "pyproject.toml")).decode())["project"]["version"]
 DIGESTS_PATH = SOURCE_DIR / "images.json"
 SBOM_DIR = SOURCE_DIR / "build" / "sbom"
 

@@ -15,13 +15,14 @@ from containers import need
 from kfp import compiler, dsl
 
 from components.shared.errors import UsageError
+from pipeline import images
 from pipeline.console import Console
 from pipeline.local.cache import Cache
 from pipeline.local.engine import DockerEngine, ProcessEngine
 from pipeline.local.runner import TaskFailed, new_run, run_pipeline
 from pipeline.spec import ir
 
-IMAGE = "alexnet/outcome:0.1.0"  # for the one test in containers; processes take no notice
+IMAGE = images.tag("outcome")  # for the one test in containers; processes take no notice
 SEED = "import pathlib, sys; pathlib.Path(sys.argv[2]).write_text(sys.argv[1])"
 GROW = textwrap.dedent("""
     import pathlib, sys, time

@@ -183,6 +183,7 @@ def test_the_command_lists_first_and_deletes_when_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("one root")
 def test_a_real_run_leaves_nothing_over(finished_run: tuple) -> None:
     result, root, _ = finished_run
     assert leftovers.find(str(root), 0) == []

@@ -59,6 +59,7 @@ def required_words(declared: type[contract.Contract]) -> list[str]:
     return [word for f in required for word in (f.flag, empty.get(JSON_TYPES.get(f.type), "somewhere"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("component", COMPONENTS)
 @settings(derandomize=True, deadline=None, max_examples=25)
 @given(data=st.data())
@@ -203,6 +204,7 @@ EXECUTOR_INPUT = {
 }
 
 
+@pytest.mark.slow
 def test_executor_output_as_kubeflow_reads_it(tmp_path: Path) -> None:
     from kfp.pipeline_spec import pipeline_spec_pb2
 

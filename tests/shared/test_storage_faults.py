@@ -104,6 +104,7 @@ def inject(proxy: FaultProxy, fault: Fault, match: str, times: int = 1) -> None:
     proxy.set(fault)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", faults("gs"))
 @pytest.mark.parametrize("request_name", ["stage", "range", "publish"])
 def test_a_passing_fault_is_waited_out(proxy, store, bucket, warnings, row, tmp_path, name, request_name) -> None:

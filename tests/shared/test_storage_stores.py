@@ -131,6 +131,7 @@ def test_a_large_file_is_sent_again(gs: FaultProxy, gs_bucket: str, large: Path,
     assert len(gs.seen) == (1 if kind == "lost" else 2)
 
 
+@pytest.mark.slow
 def test_parts_that_arrive_damaged_are_never_published(s3: FaultProxy, s3_bucket: str, large: Path) -> None:
     """Stores refuse such a part by its Content-MD5; this one does not, so the sum of all is found wrong at the end."""
     s3.set(Fault("flip_sent", match="partNumber=1"))
