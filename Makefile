@@ -61,9 +61,13 @@ fast-tests-train: setup
 fast-tests-pipeline: setup
 	$(BIN)/python -m pytest -m $(FAST) $(TRAIN_TESTS:%=--ignore=%)
 
+unit: setup  ## the tests without containers
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(WORKERS) -m 'not alone and not docker'
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m 'alone and not docker'
+
 test: setup lint sources  ## lint, types, pipeline.yaml up to date, all tests
-	$(BIN)/python -m pytest $(WORKERS) -m 'not alone'
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(WORKERS) -m 'not alone'
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m alone
 
 lock: $(VENV)/.stamp  ## remake requirements/*.txt from pyproject.toml, in one resolution
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --group dev -o requirements/dev.txt
@@ -75,4 +79,4 @@ lock: $(VENV)/.stamp  ## remake requirements/*.txt from pyproject.toml, in one r
 clean:  ## remove .venv and the default root
 	rm -rf $(VENV) $(LINT) .alexnet
 
-.PHONY: help setup run lint check sources fast-tests-train fast-tests-pipeline test lock clean
+.PHONY: help setup run lint check sources fast-tests-train fast-tests-pipeline unit test lock clean

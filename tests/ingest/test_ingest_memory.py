@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from containers import docker, need
 
 from benchmarks.release import write as write_release
 from components.shared import manifest
