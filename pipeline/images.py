@@ -19,8 +19,9 @@ from components.shared.errors import AlexNetError, UsageError
 from pipeline.components import SOURCE_DIR, code_digest
 from pipeline.console import Console
 
-# Of the sources, not of the installed metadata, which an editable install keeps from when it was made.
-VERSION = tomllib.loads(storage.read_bytes(str(SOURCE_DIR / "pyproject.toml")).decode())["project"]["version"]
+# Not of the installed metadata: an editable install keeps those from when it was made.
+_PYPROJECT = storage.read_bytes(str(SOURCE_DIR / "pyproject.toml")).decode()
+VERSION: str = tomllib.loads(_PYPROJECT)["project"]["version"]
 DIGESTS_PATH = SOURCE_DIR / "images.json"
 SBOM_DIR = SOURCE_DIR / "build" / "sbom"
 

@@ -68,7 +68,7 @@ def test_the_second_run_takes_every_step_from_the_cache(finished_run, sample_rel
 @pytest.mark.slow
 @ONE_ROOT
 def test_a_lost_shard_is_made_again_and_a_second_network_trained_beside_the_first(finished_run, sample_release):
-    """The same bytes are made again, so that the first network is taken from the cache all the same."""
+    """The same bytes are made again, so the first network is taken from the cache all the same."""
     result, root, _ = finished_run
     manifest = json.loads(Path(result["dataset"]).read_text())
     shard = Path(manifest["base_uri"]) / manifest["content"]["splits"]["test"]["shards"][0]["name"]

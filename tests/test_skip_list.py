@@ -41,7 +41,8 @@ def run(folder, files, *options):
         (folder / name).write_text(text)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
     environment |= {"PYTHONPATH": str(PROJECT_DIR / "tests"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "xdist", "--rootdir", folder, *options, folder]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "xdist", f"--rootdir={folder}"]
+    command += [*options, folder]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 

@@ -8,7 +8,7 @@ from conftest import PROJECT_DIR
 
 from pipeline.images import VERSION
 
-NAMING = ("README.md", "docker/README.md", "docker/Dockerfile", "docs/*.md", "k8s/**/*.yaml", "pipeline.yaml")
+NAMING = ("README.md", "docker/README.md", "docker/Dockerfile", "docs/*.md", "k8s/**/*.yaml")
 
 
 def test_the_citation_is_of_this_version():
@@ -26,7 +26,5 @@ def test_the_newest_dated_section_of_the_changelog_is_of_this_version():
 def test_images_are_named_with_this_version(pattern):
     texts = {path: path.read_text() for path in PROJECT_DIR.glob(pattern)}
     assert texts
-    named = {
-        (path.name, tag) for path, text in texts.items() for tag in re.findall(r"\balexnet/[a-z-]+:(\d[\w.]*)", text)
-    }
-    assert {tag for _, tag in named} <= {VERSION}, named
+    for path, text in texts.items():
+        assert set(re.findall(r"\balexnet/[a-z-]+:(\d[\w.]*)", text)) <= {VERSION}, path

@@ -50,7 +50,7 @@ def faults(store: str) -> dict[str, Fault]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_heap() -> Iterator[None]:
-    """Let `proxy` look for garbage in what the tests of this file make, not in all that is imported."""
+    """Let `proxy` look for garbage in what these tests make, not in all that is imported."""
     gc.collect()
     gc.freeze()
     yield
