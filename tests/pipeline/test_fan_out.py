@@ -162,6 +162,7 @@ def test_a_single_item_needs_no_name_of_its_own(pipeline, tmp_path):
     assert text_of(this, "join") == "7"
 
 
+@pytest.mark.slow
 def test_the_cache_knows_each_item_and_the_list(pipeline, tmp_path):
     run(pipeline, tmp_path, seeds=[3, 1])
     cached = {
@@ -246,6 +247,7 @@ def rerun(this, *arguments):
     return alexnet("rerun", this.run_id, *arguments, "--root", this.run_dir.parents[1])
 
 
+@pytest.mark.slow
 def test_one_item_and_a_collected_list_run_again(pipeline, tmp_path):
     this = run(pipeline, tmp_path, seeds=[3, 1])
     done = rerun(this, "grow-seed-3")
