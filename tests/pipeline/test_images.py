@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 
+import pytest
 from conftest import PROJECT_DIR, alexnet
 
 from pipeline import images
