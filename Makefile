@@ -5,6 +5,10 @@ LINT := .venv-lint
 MANIFESTS := base overlays/local overlays/gke overlays/s3 smoke
 GROUPS := sample ingest statistics train train-gpu evaluate evaluate-gpu outcome pipeline build
 PYTHON ?= python3
+JOBS ?= 2
+WORKERS := --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder
+FAST := 'not slow and not docker and not alone'
+TRAIN_TESTS := tests/train tests/evaluate tests/statistics
 RUN_FLAGS := $(if $(RELEASE),--release '$(RELEASE)') $(if $(ROOT),--root '$(ROOT)') $(if $(RECIPE),--param recipe='$(RECIPE)')
 
 help:  ## list the targets
@@ -38,12 +42,32 @@ lint: $(LINT)/.stamp  ## Dockerfile and manifests by hadolint and checkov; {dock
 	for folder in $(MANIFESTS); do $$render k8s/$$folder > build/k8s/$${folder##*/}.yaml || exit 1; done && \
 	$(LINT)/bin/checkov --config-file k8s/checkov.yaml
 
-test: setup lint  ## lint, types, pipeline.yaml up to date, all tests
+# Two at a time: what reads the sources, and the fast tests in two processes, each of which imports
+# what its folders need and no more; workers of pytest-xdist would both import everything.
+check: setup  ## in a minute: format, lint, types, pipeline.yaml up to date, the fast tests
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --keep-going --output-sync=target \
+	  fast-tests-train fast-tests-pipeline sources
+
+sources: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/deptry .
 	$(BIN)/alexnet compile --check
-	$(BIN)/python -m pytest
+	$(BIN)/pyright
+
+fast-tests-train: setup
+	$(BIN)/python -m pytest -m $(FAST) $(TRAIN_TESTS)
+
+fast-tests-pipeline: setup
+	$(BIN)/python -m pytest -m $(FAST) $(TRAIN_TESTS:%=--ignore=%)
+
+unit: setup  ## the tests without containers
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(WORKERS) -m 'not alone and not docker'
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m 'alone and not docker'
+
+test: setup lint sources  ## lint, types, pipeline.yaml up to date, all tests
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(WORKERS) -m 'not alone'
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m alone
 
 lock: $(VENV)/.stamp  ## remake requirements/*.txt from pyproject.toml, in one resolution
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --group dev -o requirements/dev.txt
@@ -55,4 +79,4 @@ lock: $(VENV)/.stamp  ## remake requirements/*.txt from pyproject.toml, in one r
 clean:  ## remove .venv and the default root
 	rm -rf $(VENV) $(LINT) .alexnet
 
-.PHONY: help setup run lint test lock clean
+.PHONY: help setup run lint check sources fast-tests-train fast-tests-pipeline unit test lock clean

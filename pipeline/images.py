@@ -5,10 +5,10 @@ pipeline.yaml, so that no mutable tag reaches a cluster.
 """
 
 import contextlib
-import importlib.metadata
 import json
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from components.shared.errors import AlexNetError, UsageError
 from pipeline.components import SOURCE_DIR, code_digest
 from pipeline.console import Console
 
-VERSION = importlib.metadata.version("alexnet-kubeflow")
+# Not of the installed metadata: an editable install keeps those from when it was made.
+_PYPROJECT = storage.read_bytes(str(SOURCE_DIR / "pyproject.toml")).decode()
+VERSION: str = tomllib.loads(_PYPROJECT)["project"]["version"]
 DIGESTS_PATH = SOURCE_DIR / "images.json"
 SBOM_DIR = SOURCE_DIR / "build" / "sbom"
 

@@ -30,7 +30,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config):
-    """Let a skip for a reason that nobody allowed fail the run; what workers skip comes here, too."""
+    """Let a skip for a reason that nobody allowed fail the run, in whatever worker."""
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(SkipList(PROJECT_DIR / "tests" / "allowed_skips.txt"))
 
@@ -65,7 +65,7 @@ def shared_data():
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
-    """Make what all workers of pytest-xdist share: the first one that asks makes it, the others wait."""
+    """Make what all workers share: the first one that asks makes it, the others wait."""
     base = tmp_path_factory.getbasetemp()
     common = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -154,9 +154,9 @@ def alexnet(*arguments, cwd=PROJECT_DIR, **options):
 
 @pytest.fixture(scope="session")
 def finished_run(sample_release, made_once):
-    """The whole committed pipeline on the small release, two epochs of `smoke`: (result of --json, root, stderr).
+    """The whole pipeline on the small release, two epochs: (result of --json, root, stderr).
 
-    A test that runs more in the root, or that looks for leftovers there, is of the group "one root".
+    A test that runs more in the root, or looks for leftovers there, is of the group "one root".
     """
 
     def run(folder):

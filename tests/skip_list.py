@@ -1,4 +1,4 @@
-"""Which reasons to skip are allowed: any other one fails the run, so that no test is skipped unseen."""
+"""Which reasons to skip are allowed: any other fails the run, so that none goes unseen."""
 
 import re
 
@@ -7,12 +7,12 @@ import pytest
 
 def allowed_reasons(path):
     """Read the regular expressions, one a line; what follows two spaces and a # is a comment."""
-    lines = (re.split(r"(?:^|\s\s)#", line)[0].strip() for line in path.read_text().splitlines())
-    return [re.compile(line) for line in lines if line]
+    lines = [re.split(r"(?:^|\s\s)#", line)[0] for line in path.read_text().splitlines()]
+    return [re.compile(line.strip()) for line in lines if line.strip()]
 
 
 class SkipList:
-    """A pytest plugin: compares the reason of each skip, in whatever worker, with those in a file."""
+    """A pytest plugin: compares the reason of each skip with those in a file."""
 
     def __init__(self, path):
         self.path, self.allowed, self.offending = path, allowed_reasons(path), []
@@ -31,11 +31,13 @@ class SkipList:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session):
-        if self.offending and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        good = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+        if self.offending and session.exitstatus in good:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter):
         if self.offending:
-            terminalreporter.section(f"skipped for reasons that {self.path.name} does not allow", red=True)
+            title = f"skipped for reasons that {self.path.name} does not allow"
+            terminalreporter.section(title, red=True)
             for line in self.offending:
                 terminalreporter.line(line)

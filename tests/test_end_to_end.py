@@ -15,6 +15,7 @@ from conftest import PROJECT_DIR, alexnet
 from components.shared import storage
 
 TASKS = ("ingest", "statistics", "train", "evaluate")
+ONE_ROOT = pytest.mark.xdist_group("one root")  # what runs more in it is in one process
 SMOKE = ("--json", "--param", "recipe=smoke", "--param", "num_epochs=2")
 
 
@@ -23,6 +24,7 @@ def records(result):
 
 
 @pytest.mark.slow
+@ONE_ROOT
 def test_a_run_says_what_came_of_it(finished_run):
     result, _, stderr = finished_run
     assert result["status"] == "succeeded"
@@ -40,6 +42,7 @@ def test_a_run_says_what_came_of_it(finished_run):
 
 
 @pytest.mark.slow
+@ONE_ROOT
 def test_every_image_is_accounted_for(finished_run):
     result, _, _ = finished_run
     content = json.loads(Path(result["dataset"]).read_text())["content"]
@@ -51,6 +54,7 @@ def test_every_image_is_accounted_for(finished_run):
 
 
 @pytest.mark.slow
+@ONE_ROOT
 def test_the_second_run_takes_every_step_from_the_cache(finished_run, sample_release):
     result, root, _ = finished_run
     done = alexnet("run", "--release", sample_release, "--root", root, *SMOKE)
@@ -62,14 +66,25 @@ def test_the_second_run_takes_every_step_from_the_cache(finished_run, sample_rel
 
 
 @pytest.mark.slow
-def test_a_second_network_is_trained_beside_the_first(finished_run, sample_release):
+@ONE_ROOT
+def test_a_lost_shard_is_made_again_and_a_second_network_trained_beside_the_first(finished_run, sample_release):
+    """The same bytes are made again, so the first network is taken from the cache all the same."""
     result, root, _ = finished_run
-    done = alexnet("run", "--release", sample_release, "--root", root, *SMOKE, "--param", "num_networks=2")
-    assert done.returncode == 0, done.stderr
+    manifest = json.loads(Path(result["dataset"]).read_text())
+    shard = Path(manifest["base_uri"]) / manifest["content"]["splits"]["test"]["shards"][0]["name"]
+    aside = shard.with_name("aside")
+    shard.rename(aside)
+    try:
+        done = alexnet("run", "--release", sample_release, "--root", root, *SMOKE, "--param", "num_networks=2")
+        assert done.returncode == 0, done.stderr
+        assert shard.read_bytes() == aside.read_bytes()
+    finally:
+        aside.unlink()
     again = json.loads(done.stdout)
     run_dir = Path(again["run_dir"])
     made = {task.parent.name: json.loads(task.read_text()) for task in run_dir.glob("*/task.json")}
     assert sorted(made) == ["evaluate", "ingest", "outcome", "statistics", "train-seed-0", "train-seed-1"]
+    assert made["ingest"]["cached_from"] == ""
     assert made["train-seed-0"]["cached_from"] == result["run_id"]
     assert made["train-seed-1"]["cached_from"] == ""
     assert made["evaluate"]["inputs"]["models"] == [made[f"train-seed-{n}"]["outputs"]["model"] for n in (0, 1)]
@@ -79,24 +94,7 @@ def test_a_second_network_is_trained_beside_the_first(finished_run, sample_relea
 
 
 @pytest.mark.slow
-def test_a_lost_shard_is_noticed_and_made_again(finished_run, sample_release):
-    result, root, _ = finished_run
-    manifest = json.loads(Path(result["dataset"]).read_text())
-    shard = Path(manifest["base_uri"]) / manifest["content"]["splits"]["test"]["shards"][0]["name"]
-    aside = shard.with_name("aside")
-    shard.rename(aside)
-    try:
-        done = alexnet("run", "--release", sample_release, "--root", root, *SMOKE)
-        assert done.returncode == 0, done.stderr
-        again = records(json.loads(done.stdout))
-        assert again["ingest"]["cached_from"] == ""
-        assert again["train"]["cached_from"] == result["run_id"]  # the same bytes were made again
-        assert shard.read_bytes() == aside.read_bytes()
-    finally:
-        aside.unlink()
-
-
-@pytest.mark.slow
+@ONE_ROOT
 def test_a_changed_release_is_read_again(finished_run, sample_release, tmp_path):
     _, root, _ = finished_run
     release = tmp_path / "release"
@@ -108,6 +106,7 @@ def test_a_changed_release_is_read_again(finished_run, sample_release, tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("ctrl c")
 def test_ctrl_c_stops_training_and_the_next_run_ends_it(sample_release, finished_run, tmp_path):
     result, _, _ = finished_run
     command = [
@@ -144,6 +143,7 @@ def test_ctrl_c_stops_training_and_the_next_run_ends_it(sample_release, finished
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("full disk")
 def test_a_full_disk_leaves_nothing_that_looks_whole(sample_release, tmp_path):
     root = tmp_path / "small"
     root.mkdir()

@@ -101,6 +101,7 @@ def test_what_could_be_read_in_two_ways(release, tmp_path, tar, change, match):
     _refused(release, tmp_path, match)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tar", [VALIDATION_TAR, PATCH_TAR])
 def test_data_behind_the_end_of_the_archive(release, tmp_path, tar):
     data = (release / tar).read_bytes()
@@ -109,6 +110,7 @@ def test_data_behind_the_end_of_the_archive(release, tmp_path, tar):
         _refused(release, tmp_path, rf"{tar}: the archive ends at offset [\d,]+, but data follows at offset")
 
 
+@pytest.mark.slow
 def test_tar_without_its_end(release, small_release, tmp_path):
     kept = {}
     for tar in (VALIDATION_TAR, PATCH_TAR):
@@ -133,6 +135,7 @@ def test_members_that_are_no_files(release, tmp_path, kind):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["gnu", "pax"])
 def test_long_names_are_read_whole(release, small_release, tmp_path, form):
     for tar in (TRAIN_TAR, VALIDATION_TAR, PATCH_TAR):
@@ -177,6 +180,7 @@ def test_pax_headers_that_are_not_followed(release, tmp_path, start, match):
     _refused(release, tmp_path, rf"val\.tar: {match}")
 
 
+@pytest.mark.slow
 def test_empty_image_and_another_order_of_members(release, small_release, tmp_path):
     repack.edit(
         release / TRAIN_TAR, lambda members: [(n, repack.pack(repack.unpack(d)[::-1])) for n, d in members[::-1]]
@@ -187,6 +191,7 @@ def test_empty_image_and_another_order_of_members(release, small_release, tmp_pa
     _refused(release, tmp_path, r"validation: 1 of 4 images are unusable.*ILSVRC2010_val_\d+\.JPEG \(empty\)")
 
 
+@pytest.mark.slow
 def test_same_bytes_in_two_splits_and_two_classes_are_listed(release, small_release, tmp_path):
     (first, one), (second, two) = repack.unpack((release / TRAIN_TAR).read_bytes())
     a, b = repack.unpack(one), repack.unpack(two)
@@ -257,6 +262,7 @@ def _truths(lines):
     ]
 
 
+@pytest.mark.slow
 def test_ground_truths_that_are_none(release, tmp_path):
     truth = release / TEST_TRUTH
     lines = truth.read_bytes()
@@ -333,6 +339,7 @@ def test_fields_of_meta_mat_are_checked(changes, match):
         devkit._synsets(_meta_mat(**changes), "meta.mat")
 
 
+@pytest.mark.slow
 def test_mutations_of_meta_mat():
     """Under good checksums: a table of synsets, or an error with the file's name; nothing ends the process."""
     original, rng = _meta_mat(), np.random.default_rng(7)

@@ -15,7 +15,7 @@ from components.ingest import images
 
 DIRTY_DIR = Path(__file__).parents[2].parent / "shared" / "data" / "dirty-images"
 NUM_FILES = 1000
-MAX_SECONDS = 10  # for one file, on a busy machine
+MAX_SECONDS = 10  # for one file, of the processor
 
 
 def _drawing(mode):
@@ -84,14 +84,14 @@ def test_damaged_file_is_refused_or_decodes_to_the_right_pixels(corpus):
     outcomes = Counter()
     for k in range(NUM_FILES):
         data = _damage(sources[k % len(sources)], rng)
-        start = time.monotonic()
+        start = time.process_time()
         try:
             decoded = images.decode(data)
         except images.Unusable as error:
             outcomes[error.reason] += 1
             continue
         finally:
-            assert time.monotonic() - start < MAX_SECONDS, f"file {k}"
+            assert time.process_time() - start < MAX_SECONDS, f"file {k}"
         outcomes["decoded", *decoded.repairs] += 1
         if "gzip" in decoded.repairs:
             data = gzip.decompress(data)

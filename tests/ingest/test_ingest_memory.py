@@ -1,39 +1,34 @@
 """Peak memory of a worker is flat and below 400 MB, that of a whole run of many images below 600 MB."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from containers import docker, need
 
 from benchmarks.release import write as write_release
 from components.shared import manifest
 
 PROJECT_DIR = Path(__file__).parents[2]
 
-IMAGE = "alexnet/ingest:0.1.0"
 LIMIT = "400m"
 
 
-def _docker(*arguments):
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=600)
-
-
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.docker
 def test_a_worker_stays_below_its_limit(sample_release, shared_data, tmp_path):
     """The kernel ends a container above its limit with 137."""
-    if shutil.which("docker") is None or _docker("image", "inspect", IMAGE).returncode:
-        pytest.skip(f"no image {IMAGE} here; `alexnet images build` makes it")
+    image = need("ingest")
     for name, release in (("small", sample_release), ("large", shared_data / "ilsvrc-mini")):
         out = tmp_path / name
         out.mkdir(mode=0o777)
         command = ["run", "--rm", f"--user={os.getuid()}", f"--memory={LIMIT}", f"--memory-swap={LIMIT}"]
-        command += [f"--volume={release}:/release:ro", f"--volume={out}:/data", IMAGE, "--release-uri=/release"]
+        command += [f"--volume={release}:/release:ro", f"--volume={out}:/data", image, "--release-uri=/release"]
         command += ["--root-uri=/data/root", "--dataset=/data/dataset.json", "--summary=/data/ingest.md"]
-        done = _docker(*command, "--runner-options=--direct_running_mode=in_memory --direct_num_workers=1")
+        done = docker(*command, "--runner-options=--direct_running_mode=in_memory --direct_num_workers=1")
         assert done.returncode == 0, done.stderr[-2000:]
         found = manifest.load(str(out / "dataset.json"), "dataset")
         assert sum(split["num_examples"] for split in found.content["splits"].values()) > 100
@@ -50,6 +45,7 @@ sys.exit(code)
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_run_of_many_images_stays_small(tmp_path):
     """As threads of one process, where Beam cut elements in half and asked for gigabytes."""
     write_release(tmp_path / "release", None, 20, 800, 0)

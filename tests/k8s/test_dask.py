@@ -6,6 +6,7 @@ import yaml
 from manifests import K8S_DIR
 from test_pod_security import violations
 
+from pipeline import images
 from pipeline.graph.resources import CONFIG_KEYS, SECRET_KEYS, STORAGE_NAME
 
 CLUSTERS = {
@@ -45,8 +46,8 @@ def test_pods_are_restricted_and_bounded(name):
 
 
 def test_scheduler_and_workers_run_their_component():
-    images = {name: {pod["containers"][0]["image"] for pod in pods(c).values()} for name, c in CLUSTERS.items()}
-    assert images == {f"alexnet-{c}": {f"alexnet/{c}:0.1.0"} for c in ("ingest", "statistics")}
+    found = {name: {pod["containers"][0]["image"] for pod in pods(c).values()} for name, c in CLUSTERS.items()}
+    assert found == {f"alexnet-{c}": {images.tag(c)} for c in ("ingest", "statistics")}
 
 
 @pytest.mark.parametrize("name", CLUSTERS)

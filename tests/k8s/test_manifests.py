@@ -146,6 +146,7 @@ def test_a_lifecycle_rule_deletes_only_what_kubeflow_keeps():
         assert data["defaultPipelineRoot"].partition("://")[2] == "BUCKET/kubeflow"
 
 
+@pytest.mark.slow
 def test_an_s3_server_takes_the_lifecycle_rules():
     server = ThreadedMotoServer("127.0.0.1", 0)
     server.start()

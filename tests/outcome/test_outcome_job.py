@@ -94,6 +94,7 @@ def test_a_record_is_never_overwritten(tmp_path):
     assert record(tmp_path, "run-1.2.json")["state"] == "SUCCEEDED"
 
 
+@pytest.mark.slow
 def test_in_an_object_store(bucket, tmp_path):
     run(configure(tmp_path, KUBEFLOW, root_uri=bucket))
     assert json.loads(storage.read_bytes(f"{bucket}/outcomes/run-1.json"))["state"] == "SUCCEEDED"

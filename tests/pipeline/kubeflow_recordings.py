@@ -13,6 +13,8 @@ import pytest
 import yaml
 from conftest import PROJECT_DIR, SHARED_DATA
 
+from pipeline import images
+
 RECORDED_DIR = SHARED_DATA / "kubeflow-2.17.0"
 RETRIED = ["run-succeeded", "run-cached", "run-failed-not-retried", "run-driver-failed"]
 PLAIN = ["run-cancelled", "run-terminating", "run-driver-failed-without-template-defaults"]
@@ -40,7 +42,7 @@ def _patch(task):
     if task == "ingest":
         words = next(c for c in recording("pod-ingest")["spec"]["containers"] if c["name"] == "main")["command"]
         words = words[words.index("--") + 1 :]
-        return {"containers": [{"name": "main", "image": "alexnet/ingest:0.1.0", "command": words}]}
+        return {"containers": [{"name": "main", "image": images.tag("ingest"), "command": words}]}
     try:
         found = recording(f"pod-spec-patch-{task}")
     except FileNotFoundError:

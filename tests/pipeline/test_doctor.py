@@ -119,6 +119,7 @@ def free_port():
         return taken.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_everything_that_can_be_seen_from_here_is_checked(kubernetes, bucket, sample_release):
     with KfpServer() as server:
         done = alexnet("doctor", "--endpoint", server.url, "--root", f"{bucket}/root", "--release", sample_release)
@@ -136,6 +137,7 @@ def test_everything_that_can_be_seen_from_here_is_checked(kubernetes, bucket, sa
     assert found["secret alexnet-storage"] == ("ok", "alexnet-storage in kubeflow: not there, and optional")
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named_with_the_remedy(kubernetes, tmp_path):
     kubernetes.gpus = {"gpu-1": "1"}
     kubernetes.objects = {"configmaps/kfp-launcher"}
@@ -149,6 +151,7 @@ def test_what_is_missing_is_named_with_the_remedy(kubernetes, tmp_path):
     assert found["server"][0] == "skipped"
 
 
+@pytest.mark.slow
 def test_what_one_may_not_see_is_skipped(kubernetes):
     kubernetes.forbidden = ("nodes", "serviceaccounts")
     found = lines(alexnet("doctor"))
@@ -156,6 +159,7 @@ def test_what_one_may_not_see_is_skipped(kubernetes):
     assert found["config map kfp-launcher"][0] == "ok"
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_is_3_and_one_that_refuses_is_1(tmp_path, monkeypatch):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     done = alexnet("doctor", "--endpoint", f"http://127.0.0.1:{free_port()}")
@@ -169,6 +173,7 @@ def test_a_server_that_is_not_there_is_3_and_one_that_refuses_is_1(tmp_path, mon
     assert "--existing-token" in lines(done)["access"][1]
 
 
+@pytest.mark.slow
 def test_a_cluster_that_does_not_answer_is_told(tmp_path, monkeypatch):
     write_kubeconfig(tmp_path, monkeypatch, free_port())
     done = alexnet("doctor")
@@ -195,6 +200,7 @@ def test_the_version_is_known_through_the_web_pages_too():
     assert found == {"server": ("ok", f"{pages.url}: Kubeflow Pipelines 2.17.0"), "access": ("ok", "may list runs")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("was_up", [False, True])  # the pages keep the version of a server that was once there
 def test_pages_without_their_api_server_are_3(tmp_path, monkeypatch, was_up):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))

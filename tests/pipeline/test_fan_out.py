@@ -15,13 +15,14 @@ from containers import need
 from kfp import compiler, dsl
 
 from components.shared.errors import UsageError
+from pipeline import images
 from pipeline.console import Console
 from pipeline.local.cache import Cache
 from pipeline.local.engine import DockerEngine, ProcessEngine
 from pipeline.local.runner import TaskFailed, new_run, run_pipeline
 from pipeline.spec import ir
 
-IMAGE = "alexnet/outcome:0.1.0"  # for the one test in containers; processes take no notice
+IMAGE = images.tag("outcome")  # for the one test in containers; processes take no notice
 SEED = "import pathlib, sys; pathlib.Path(sys.argv[2]).write_text(sys.argv[1])"
 GROW = textwrap.dedent("""
     import pathlib, sys, time
@@ -161,6 +162,7 @@ def test_a_single_item_needs_no_name_of_its_own(pipeline, tmp_path):
     assert text_of(this, "join") == "7"
 
 
+@pytest.mark.slow
 def test_the_cache_knows_each_item_and_the_list(pipeline, tmp_path):
     run(pipeline, tmp_path, seeds=[3, 1])
     cached = {
@@ -245,6 +247,7 @@ def rerun(this, *arguments):
     return alexnet("rerun", this.run_id, *arguments, "--root", this.run_dir.parents[1])
 
 
+@pytest.mark.slow
 def test_one_item_and_a_collected_list_run_again(pipeline, tmp_path):
     this = run(pipeline, tmp_path, seeds=[3, 1])
     done = rerun(this, "grow-seed-3")

@@ -65,6 +65,7 @@ def finished_statistics(root: str) -> Manifest:
     return made
 
 
+@pytest.mark.slow
 def test_a_finished_folder_keeps_what_its_manifest_names(root: str) -> None:
     finished_statistics(root)
     assert found(root) == {}
@@ -144,6 +145,7 @@ def test_a_writer_that_was_killed(tmp_path: Path, kind: str) -> None:
     assert not [path for path in Path(root).rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_an_upload_that_was_killed(s3_store: str, tmp_path: Path) -> None:
     """On S3: Google's store lists no unfinished uploads, and forgets them after a week."""
     bucket = f"{s3_store}/{tmp_path.name}"
@@ -160,6 +162,7 @@ def test_an_upload_that_was_killed(s3_store: str, tmp_path: Path) -> None:
     assert storage.list_uploads(bucket) == []
 
 
+@pytest.mark.slow
 def test_the_command_lists_first_and_deletes_when_asked(tmp_path: Path) -> None:
     root = tmp_path / "root"
     finished_statistics(str(root))
@@ -183,6 +186,7 @@ def test_the_command_lists_first_and_deletes_when_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("one root")
 def test_a_real_run_leaves_nothing_over(finished_run: tuple) -> None:
     result, root, _ = finished_run
     assert leftovers.find(str(root), 0) == []

@@ -5,6 +5,7 @@ import re
 import shutil
 import tomllib
 
+import pytest
 from conftest import PROJECT_DIR, alexnet
 
 from pipeline import components, images
@@ -65,6 +66,7 @@ def test_an_unknown_image_is_a_usage_error():
     assert "train-gpu" in done.stderr
 
 
+@pytest.mark.slow
 def test_no_engine_is_said_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     (tmp_path / "release").mkdir()

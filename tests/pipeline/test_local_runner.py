@@ -104,6 +104,7 @@ def test_a_hit_with_a_damaged_output_is_a_miss(tmp_path, damage):
     assert Path(again.outputs["append"]["out"]["path"]).read_text() == "a!"
 
 
+@pytest.mark.slow
 def test_a_fast_failure_is_a_failure_every_time(tmp_path):
     pipeline = compiled(single, tmp_path)
     for _ in range(20):

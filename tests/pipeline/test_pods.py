@@ -6,6 +6,7 @@ import pytest
 import yaml
 from kfp.kubernetes import kubernetes_executor_config_pb2
 
+from pipeline import images
 from pipeline.graph import policy
 from pipeline.spec import ir
 
@@ -22,7 +23,7 @@ def test_digests_are_asked_for_where_they_are_required():
     documents = copy.deepcopy(COMMITTED)
     containers = [documents[0]["deploymentSpec"]["executors"][label]["container"] for label in LABELS]
     for container in containers:
-        container["image"] = "registry.example/me/train:0.1.0"
+        container["image"] = f"registry.example/me/train:{images.VERSION}"
     assert len(policy.findings(documents, require_digests=True)) == len(LABELS)
     for container in containers:
         container["image"] = f"registry.example/me/train@{RAW_DIGEST}"

@@ -130,6 +130,7 @@ def test_a_changed_or_missing_input_is_refused_by_name(past, damage, named):
     assert not (past.run_dir.parents[1] / "reruns").exists()
 
 
+@pytest.mark.slow
 def test_what_does_not_exist_is_refused_with_what_does(past, tmp_path):
     done = rerun(past, "apend")
     assert done.returncode == 2

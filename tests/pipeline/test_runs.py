@@ -41,6 +41,7 @@ def workflow(server, run_id):
 # ---- status ----
 
 
+@pytest.mark.slow
 def test_status_tells_attempts_messages_and_times(server):
     server.script = [("FAILED", {"ingest": DONE, "statistics": "cached", "train": [OOM, OOM]})]
     run_id = start(server)
@@ -63,6 +64,7 @@ failed to resolve container args: parameter "seed" not found in executor input
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attempts", "pod", "log", "message"),
     [
@@ -91,6 +93,7 @@ def test_the_reason_of_a_failure_is_read_from_its_log(server, attempts, pod, log
     assert done.stdout.splitlines()[2].partition("tries")[2][4:].strip() == message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 0), ("RUNNING", 0), ("FAILED", 1), ("CANCELED", 4)])
 def test_status_exits_by_state(server, state, code):
     server.script = [(state, {"ingest": DONE})]

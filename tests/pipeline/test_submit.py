@@ -60,6 +60,7 @@ def test_both_documents_and_typed_parameters_go_out_and_the_link_comes_first(ser
     assert "left empty" in done.stderr
 
 
+@pytest.mark.slow
 def test_account_root_names_and_caching_are_the_runs_own(server):
     options = ("--service-account", "trainer", "--pipeline-root", "s3://b/kfp", "--experiment", "mine")
     done = submit(server, *options, "--run-name", "first", "--no-cache")
@@ -77,6 +78,7 @@ def test_account_root_names_and_caching_are_the_runs_own(server):
     assert len(server.experiments) == 1
 
 
+@pytest.mark.slow
 def test_parameters_come_from_a_file_too_and_the_command_line_wins(server, tmp_path):
     path = tmp_path / "parameters.yaml"
     path.write_text("release_uri: gs://bucket/ilsvrc2010\nroot_uri: gs://bucket/a\nseeds: [1]\ngpus: 0\n")
@@ -91,6 +93,7 @@ def test_parameters_come_from_a_file_too_and_the_command_line_wins(server, tmp_p
     assert (done.returncode, "subset is null" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_release_in_sight_is_identified(server, tmp_path):
     (tmp_path / "ILSVRC2010_images_train.tar").write_bytes(b"x")
     done = submit(server, "--param", f"release_uri={tmp_path}")
@@ -100,6 +103,7 @@ def test_a_release_in_sight_is_identified(server, tmp_path):
     assert values["release_fingerprint"][:16] in done.stderr
 
 
+@pytest.mark.slow
 def test_an_uploaded_version_is_what_runs(server):
     done = submit(server, "--upload", "alexnet:v1")
     assert done.returncode == 0, done.stderr
@@ -114,6 +118,7 @@ def test_an_uploaded_version_is_what_runs(server):
     assert submit(server, "--upload", "alexnet", "--no-cache").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_version_that_is_there_is_named_with_the_remedy(server):
     assert submit(server, "--upload", "alexnet:v1").returncode == 0
     done = submit(server, "--upload", "alexnet:v1")
@@ -123,6 +128,7 @@ def test_a_version_that_is_there_is_named_with_the_remedy(server):
     assert len(server.bodies("/apis/v2beta1/runs")) == 1
 
 
+@pytest.mark.slow
 def test_on_a_server_of_several_users_the_namespace_is_asked_for(server):
     server.users = {"ann": {"team"}}
     done = submit(server, "--existing-token", "ann")
@@ -136,6 +142,7 @@ def test_on_a_server_of_several_users_the_namespace_is_asked_for(server):
     assert (done.returncode, "401, not allowed" in done.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_an_experiment_is_found_on_a_later_page(server):
     for index in range(5):
         server.create_experiment(None, {}, {"display_name": f"experiment {index}"})
@@ -146,6 +153,7 @@ def test_an_experiment_is_found_on_a_later_page(server):
 # ---- what is refused before the server hears of it ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -172,6 +180,7 @@ def test_images_by_tag_are_refused_with_the_remedy(server):
     assert server.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("endpoint", ["", "localhost:8080"])
 def test_an_endpoint_is_needed(endpoint):
     done = alexnet("submit", "--endpoint", endpoint, "--allow-tags", *GIVEN)
@@ -182,6 +191,7 @@ def test_an_endpoint_is_needed(endpoint):
 # ---- who asks ----
 
 
+@pytest.mark.slow
 def test_a_token_comes_from_the_command_line_or_a_file(server, tmp_path, monkeypatch):
     server.token = "s3cret"
     refused = submit(server)
@@ -194,6 +204,7 @@ def test_a_token_comes_from_the_command_line_or_a_file(server, tmp_path, monkeyp
     assert submit(server).returncode == 0
 
 
+@pytest.mark.slow
 def test_cookies_namespace_and_links(server, monkeypatch):
     monkeypatch.setenv("KF_PIPELINES_UI_ENDPOINT", "https://kubeflow.example/pipeline")
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
@@ -207,6 +218,7 @@ def test_cookies_namespace_and_links(server, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_what_kfp_remembers_is_used(server, tmp_path, monkeypatch):
     remembered = {
         "namespace": "team",
@@ -224,6 +236,7 @@ def test_what_kfp_remembers_is_used(server, tmp_path, monkeypatch):
     assert server.bodies("/apis/v2beta1/experiments")[0]["namespace"] == "team"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [302, "login page"])
 def test_a_login_page_is_not_taken_for_an_answer(server, fault):
     server.faults = [("", fault, 99)]
@@ -236,6 +249,7 @@ def test_a_login_page_is_not_taken_for_an_answer(server, fault):
 # ---- what the server does ----
 
 
+@pytest.mark.slow
 def test_nobody_at_home_is_3():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -245,6 +259,7 @@ def test_nobody_at_home_is_3():
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_recovers_is_waited_for_and_one_that_does_not_is_3(server):
     server.faults = [("healthz", 503, 2), ("experiments", "hang up", 1)]
     assert submit(server).returncode == 0
@@ -254,6 +269,7 @@ def test_a_server_that_recovers_is_waited_for_and_one_that_does_not_is_3(server)
     assert "503" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_is_asked_for_once(server):
     server.faults = [("v2beta1/runs", 500, 1)]
     done = submit(server)
@@ -261,6 +277,7 @@ def test_a_run_is_asked_for_once(server):
     assert len(server.bodies("/apis/v2beta1/runs")) == 1
 
 
+@pytest.mark.slow
 def test_a_refusal_of_the_server_is_told(server):
     server.faults = [("v2beta1/runs", 400, 1)]
     done = submit(server)
@@ -271,6 +288,7 @@ def test_a_refusal_of_the_server_is_told(server):
 # ---- watching ----
 
 
+@pytest.mark.slow
 @both_shapes
 def test_a_run_that_succeeds_is_0_and_each_change_is_one_line(server):
     server.script = [
@@ -310,6 +328,7 @@ def test_a_run_that_succeeds_is_0_and_each_change_is_one_line(server):
     ]
 
 
+@pytest.mark.slow
 @both_shapes
 def test_a_run_that_fails_is_1_and_says_where(server):
     server.script = [("RUNNING", {"ingest": ["Running"]}), ("FAILED", {"ingest": ["Failed: Error (exit code 1)"]})]
@@ -319,6 +338,7 @@ def test_a_run_that_fails_is_1_and_says_where(server):
     assert "alexnet logs" in done.stdout
 
 
+@pytest.mark.slow
 @both_shapes
 def test_a_driver_that_fails_names_the_task_and_why_the_others_were_skipped(server):
     server.script = [("FAILED", {"ingest": "driver: failed to resolve container args"})]
@@ -335,6 +355,7 @@ def test_a_driver_that_fails_names_the_task_and_why_the_others_were_skipped(serv
     assert skipped == [[name, reason] for name in ("statistics", "train", "evaluate")]
 
 
+@pytest.mark.slow
 def test_a_graph_whose_driver_fails_has_a_log(server):
     server.script = [("FAILED", {"root": "driver: no such pipeline"})]
     done = submit(server, *QUICK)
@@ -345,6 +366,7 @@ def test_a_graph_whose_driver_fails_has_a_log(server):
     assert "its driver" in logs.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_without_a_task_is_summed_up_without_one(server):
     server.script = [("FAILED", {})]
     done = submit(server, *QUICK)
@@ -353,6 +375,7 @@ def test_a_run_that_fails_without_a_task_is_summed_up_without_one(server):
     assert "no task failed: see alexnet status" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["CANCELED", "seen while it stops", "stopped before the first look"])
 def test_a_run_that_was_stopped_is_4_though_the_server_says_failed(server, how):
     server.terminated = how == "stopped before the first look"
@@ -364,6 +387,7 @@ def test_a_run_that_was_stopped_is_4_though_the_server_says_failed(server, how):
     assert "cancelled" in done.stdout
 
 
+@pytest.mark.slow
 def test_time_that_is_over_is_4_and_the_run_goes_on(server):
     server.script = [("RUNNING", {"ingest": ["Running"]})]
     done = submit(server, *QUICK, "--timeout", "0.5")
@@ -372,6 +396,7 @@ def test_time_that_is_over_is_4_and_the_run_goes_on(server):
     assert link(server) in done.stderr
 
 
+@pytest.mark.slow
 def test_watching_ends_with_ctrl_c_and_the_run_goes_on(server):
     server.script = [("RUNNING", {"ingest": ["Running"]})]
     words = ["submit", "--endpoint", server.url, "--allow-tags", *GIVEN, *QUICK]
@@ -390,6 +415,7 @@ def test_watching_ends_with_ctrl_c_and_the_run_goes_on(server):
     assert "Traceback" not in rest
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_while_watching_is_3_after_patience(server):
     server.script = [("RUNNING", {"ingest": ["Running"]})]
     run = "v2beta1/runs/"
@@ -399,6 +425,7 @@ def test_a_server_that_goes_while_watching_is_3_after_patience(server):
     assert done.stdout.splitlines()[0] == link(server)
 
 
+@pytest.mark.slow
 @both_shapes
 def test_a_server_without_the_old_api_still_tells_states(server):
     server.has_v1 = False
@@ -409,6 +436,7 @@ def test_a_server_without_the_old_api_still_tells_states(server):
     assert told == [["ingest", "running"], ["ingest", "succeeded"], ["train", "failed"]]
 
 
+@pytest.mark.slow
 @both_shapes
 def test_a_workflow_too_large_for_its_database_is_unpacked(server):
     server.packed = True
@@ -422,6 +450,7 @@ def test_a_workflow_too_large_for_its_database_is_unpacked(server):
 # ---- against kfp itself ----
 
 
+@pytest.mark.slow
 def test_what_goes_out_is_what_kfp_sends_and_its_client_reads_the_answers(server):
     server.script = [("FAILED", {"ingest": [*DONE], "train": ["Failed: Error (exit code 1)"]})]
     assert submit(server).returncode == 0

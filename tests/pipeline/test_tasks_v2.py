@@ -53,6 +53,7 @@ def test_states_attempts_pods_and_messages_are_those_of_the_list(server):
     assert tasks["evaluate"]["ended"] == 0
 
 
+@pytest.mark.slow
 def test_the_items_of_a_loop_are_numbered_by_their_item(server):
     """Iteration 10 comes after 2, whenever it started, and a task may get its number from the graph around it."""
     server.script = [("RUNNING", {})]
@@ -69,6 +70,7 @@ def test_the_items_of_a_loop_are_numbered_by_their_item(server):
     assert {name: task["state"] for name, task in tasks.items()} == {"train-0": "succeeded", "train-1": "running"}
 
 
+@pytest.mark.slow
 def test_what_a_pending_task_waits_for_comes_from_the_workflow_while_there_is_one(server):
     why = 'ImagePullBackOff: Back-off pulling image "alexnet/ingest:1"'
     server.script, server.has_v1 = [("RUNNING", {"ingest": [f"Pending: {why}"]})], True
@@ -77,12 +79,14 @@ def test_what_a_pending_task_waits_for_comes_from_the_workflow_while_there_is_on
     assert (tasks["ingest"]["state"], tasks["ingest"]["message"]) == ("pending", why)
 
 
+@pytest.mark.slow
 def test_a_run_from_before_the_list_is_read_from_its_workflow(server):
     server.script, server.has_v1 = [("RUNNING", {"ingest": ["Succeeded"]})], True
     _, tasks = status(server, submit(server))  # the only row is that of the root
     assert tasks["ingest"]["state"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_artifacts_have_their_metadata_and_metrics_are_one(server, tmp_path):
     server.script = [("SUCCEEDED", {})]
     report, log = tmp_path / "report.html", tmp_path / "executor-logs-0"
@@ -107,6 +111,7 @@ def test_artifacts_have_their_metadata_and_metrics_are_one(server, tmp_path):
     assert done.stdout == "trained\n", done.stderr
 
 
+@pytest.mark.slow
 def test_a_task_runs_again_here_with_the_inputs_of_its_row(server, tmp_path):
     values = {"status": {"state": "FAILED"}, "run_id": "r1", "root_uri": str(tmp_path / "root"), "seeds": [0, 1]}
     values |= dict.fromkeys(["run_name", "release_uri", "release_fingerprint", "subset", "recipe"], "") | {

@@ -27,6 +27,7 @@ def test_an_image_that_cannot_be_had_comes_with_what_to_check(state, message, to
     assert (REMEDY in said) == told
 
 
+@pytest.mark.slow
 def test_watching_says_it_at_the_first_look():
     why = 'ImagePullBackOff: Back-off pulling image "alexnet/ingest:1"'
     with KfpServer() as server:
@@ -39,6 +40,7 @@ def test_watching_says_it_at_the_first_look():
     assert REMEDY in line
 
 
+@pytest.mark.slow
 def test_waiting_for_an_image_is_said_once():
     """Kubernetes changes the reason at each try, as `ErrImagePull` and `ImagePullBackOff` in turn."""
     reasons = ["ErrImagePull: not found", 'ImagePullBackOff: Back-off pulling image "alexnet/ingest:1"'] * 3

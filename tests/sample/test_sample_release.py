@@ -20,12 +20,14 @@ from components.shared.errors import StorageError
 PROJECT_DIR = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_default_sample_is_written_by_the_command(tmp_path):
     command = [sys.executable, "-m", "components.sample", "--out", str(tmp_path / "release"), "--images-per-class", "8"]
     assert subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, check=False).returncode == 0
     assert {p.name for p in (tmp_path / "release").iterdir()} == {*FILES, "sample.json"}
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_and_another_seed_other_bytes(tmp_path):
     releases = {}
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
@@ -41,6 +43,7 @@ def test_second_run_keeps_what_is_there(sample_release):
     assert {p.name: p.stat().st_mtime_ns for p in sample_release.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_interrupted_run_is_completed(tmp_path, sample_release):
     for name in FILES[:2]:
         storage.publish_file(sample_release / name, str(tmp_path / name))
@@ -150,6 +153,7 @@ def _nearest_neighbour_accuracy(features, labels):
     return (labels[distance.argmin(1)] == labels).mean()
 
 
+@pytest.mark.slow
 def test_mean_colour_says_little_and_structure_says_much():
     labels, images = _gallery(8, 30, seed=1)
     mean_rgb = np.array([image.reshape(-1, 3).mean(0) for image in images])

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +59,7 @@ def required_words(declared: type[contract.Contract]) -> list[str]:
     return [word for f in required for word in (f.flag, empty.get(JSON_TYPES.get(f.type), "somewhere"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("component", COMPONENTS)
 @settings(derandomize=True, deadline=None, max_examples=25)
 @given(data=st.data())
@@ -160,14 +160,12 @@ def python(*words: str, **options: Any) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_help_is_quick_and_imports_nothing_heavy(component: str) -> None:
-    seconds = []
-    for _ in range(3):  # the best of three, since other tests share the machine
-        start = time.monotonic()
-        shown = python("-m", f"components.{component}", "--help")
-        seconds.append(time.monotonic() - start)
+    before = os.times().children_user
+    shown = python("-m", f"components.{component}", "--help")
+    seconds = os.times().children_user - before  # of the processor, since other tests share the machine
     assert shown.returncode == 0
     assert all(f.flag in shown.stdout for f in contract.fields(contract_of(component)))
-    assert min(seconds) < 1, seconds
+    assert seconds < 1
     listing = (
         "import json, runpy, sys\n"
         f"sys.argv = ['x', '--help']\n"
@@ -206,6 +204,7 @@ EXECUTOR_INPUT = {
 }
 
 
+@pytest.mark.slow
 def test_executor_output_as_kubeflow_reads_it(tmp_path: Path) -> None:
     from kfp.pipeline_spec import pipeline_spec_pb2
 

@@ -19,6 +19,7 @@ def scheduler():
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["DaskRunner", "daskrunner", "dask", RUNNER_PATH])
 def test_dask_by_its_names(name, scheduler):
     engine = engines.check(name, f"--dask_client_address=tcp://{scheduler}")

@@ -1,6 +1,7 @@
 """The rules of the house that a reader cannot see in one file, read off the syntax trees."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def path_of(source: Path) -> str:
     return source.relative_to(PROJECT_DIR).as_posix()
 
 
+@functools.cache
 def tree_of(source: Path) -> ast.Module:
     return ast.parse(source.read_text(encoding="utf-8"))
 

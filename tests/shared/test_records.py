@@ -1,10 +1,12 @@
-"""Records: round trips, the same bytes as TensorFlow's, damage found."""
+"""Records: round trips, the same bytes as TensorFlow's, damage found.
+
+TensorFlow is imported by the slow tests alone, which need it.
+"""
 
 import io
 from pathlib import Path
 
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,9 +29,12 @@ EXAMPLE = {
 }
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None)
 @given(FEATURES)
 def test_round_trip_and_what_tensorflow_reads(features: records.Features) -> None:
+    import tensorflow as tf
+
     data = records.encode_example(features)
     assert records.decode_example(data) == features
     parsed = tf.train.Example.FromString(data).features.feature
@@ -40,9 +45,12 @@ def test_round_trip_and_what_tensorflow_reads(features: records.Features) -> Non
     assert set(parsed) == set(features)
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None)
 @given(FEATURES)
 def test_reads_what_tensorflow_writes(features: records.Features) -> None:
+    import tensorflow as tf
+
     example = tf.train.Example()
     for key, value in features.items():
         feature = example.features.feature[key]
@@ -54,9 +62,12 @@ def test_equal_features_give_equal_bytes() -> None:
     assert records.encode_example(EXAMPLE) == records.encode_example(dict(reversed(EXAMPLE.items())))
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None)
 @given(st.lists(st.binary(max_size=200), max_size=5))
 def test_files_are_the_same_as_tensorflows(tmp_path_factory: pytest.TempPathFactory, payloads: list[bytes]) -> None:
+    import tensorflow as tf
+
     folder = tmp_path_factory.mktemp("records")
     buffer = io.BytesIO()
     assert records.write_records(buffer, payloads) == len(payloads)

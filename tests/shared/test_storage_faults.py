@@ -48,6 +48,15 @@ def faults(store: str) -> dict[str, Fault]:
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _small_heap() -> Iterator[None]:
+    """Let `proxy` look for garbage in what these tests make, not in all that is imported."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def proxy(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     variable = "STORAGE_EMULATOR_HOST" if object_store.startswith("gs") else "AWS_ENDPOINT_URL"
@@ -95,6 +104,7 @@ def inject(proxy: FaultProxy, fault: Fault, match: str, times: int = 1) -> None:
     proxy.set(fault)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", faults("gs"))
 @pytest.mark.parametrize("request_name", ["stage", "range", "publish"])
 def test_a_passing_fault_is_waited_out(proxy, store, bucket, warnings, row, tmp_path, name, request_name) -> None:
@@ -114,10 +124,10 @@ def test_a_passing_fault_is_waited_out(proxy, store, bucket, warnings, row, tmp_
     assert len(proxy.seen) == times + 1
     told = warnings()
     assert len(told) == times
-    assert all(uri in entry["message"] and entry["wait_seconds"] >= 0 for entry in told)
-    assert seconds < times * (TIMEOUT_SECONDS + 1) + 3
-    if "Retry-After" in name:
-        assert seconds >= times
+    assert all(uri in entry["message"] for entry in told)
+    asked = 1.0 if "Retry-After" in name else 0.0
+    assert all(asked <= entry["wait_seconds"] <= max(asked, TIMEOUT_SECONDS / 4) for entry in told)
+    assert seconds >= sum(entry["wait_seconds"] for entry in told) - 0.01  # which are rounded
     assert storage.read_bytes(uri) == DATA
     row(name, store, request_name, "as without it", times + 1)
 
@@ -139,7 +149,6 @@ def test_a_lasting_fault_ends_as_one_line(proxy, store, bucket, warnings, row, n
 def test_refused_credentials_end_at_once(proxy, store, bucket, warnings, row, status, request_name) -> None:
     code = "ExpiredToken" if status == 401 else "AccessDenied"
     inject(proxy, answer(store, status, code, "The provided token has expired"), ANY[store], times=1000)
-    start = time.monotonic()
     with pytest.raises(StorageError, match=r"credentials are missing, expired or not allowed there: r") as raised:
         if request_name == "read":
             storage.read_bytes(f"{bucket}/name")
@@ -149,9 +158,8 @@ def test_refused_credentials_end_at_once(proxy, store, bucket, warnings, row, st
             storage.publish_bytes(DATA, f"{bucket}/name")
     assert str(raised.value).startswith(bucket)
     assert "\n" not in str(raised.value)
-    assert time.monotonic() - start < 2
     assert len(proxy.seen) == 1
-    assert warnings() == []
+    assert warnings() == []  # so there was no wait
     row(f"{status} {code}", store, request_name, "StorageError", 1)
 
 

@@ -10,6 +10,7 @@ from components.shared import runlog, storage
 from components.shared.storage import registry
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gs_or_s3", ["gs", "s3"])
 def test_the_index_takes_few_requests(gs_or_s3, sample_release, request, monkeypatch, tmp_path):
     store = request.getfixturevalue(f"{gs_or_s3}_store")

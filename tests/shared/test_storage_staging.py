@@ -110,6 +110,7 @@ def test_what_another_process_holds_stays(bucket: str, tmp_path: Path, monkeypat
     assert not list(tmp_path.glob(".held-*"))
 
 
+@pytest.mark.slow
 def test_processes_share_a_folder(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = publish(bucket, 8, 50_000)
     monkeypatch.setenv(settings.CACHE_GB.name, "0.0002")

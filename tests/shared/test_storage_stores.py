@@ -131,6 +131,7 @@ def test_a_large_file_is_sent_again(gs: FaultProxy, gs_bucket: str, large: Path,
     assert len(gs.seen) == (1 if kind == "lost" else 2)
 
 
+@pytest.mark.slow
 def test_parts_that_arrive_damaged_are_never_published(s3: FaultProxy, s3_bucket: str, large: Path) -> None:
     """Stores refuse such a part by its Content-MD5; this one does not, so the sum of all is found wrong at the end."""
     s3.set(Fault("flip_sent", match="partNumber=1"))
@@ -163,7 +164,12 @@ def test_an_upload_that_fails_is_aborted(s3: FaultProxy, s3_bucket: str, large: 
     ],
 )
 def test_no_credentials_end_at_once(
-    uri: str, settings: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    uri: str,
+    settings: dict[str, str],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "STORAGE_EMULATOR"))]:
         monkeypatch.delenv(name)
@@ -172,12 +178,11 @@ def test_no_credentials_end_at_once(
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     registry.forget()
-    start = time.monotonic()
     with pytest.raises(StorageError, match=expected) as raised:
         storage.check_writable(uri)
     assert str(raised.value).startswith("s3://bucket/name" if uri.startswith("s3") else "gs://bucket/name")
     assert "\n" not in str(raised.value)
-    assert time.monotonic() - start < 5
+    assert capsys.readouterr().err == ""  # each further try would be a warning
     registry.forget()
 
 

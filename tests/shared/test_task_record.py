@@ -28,6 +28,7 @@ def ingest(folder, root, given):
     return subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["gs://b/kfp/alexnet", "s3://b/alexnet", "minio://mlpipeline/v2/artifacts/alexnet"])
 def test_a_step_on_a_cluster_leaves_what_a_rerun_needs_even_if_it_fails(tmp_path, place):
     given = executor_input(f"{place}/{RUN}/ingest/0f1e2d3c-0000-4000-8000-000000000001/dataset")
@@ -39,12 +40,14 @@ def test_a_step_on_a_cluster_leaves_what_a_rerun_needs_even_if_it_fails(tmp_path
     assert found == ("ingest", IMAGE, RUN, given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [{}, executor_input("/data/runs/20261120-101500-ab12cd34/ingest/dataset.json")])
 def test_a_step_of_this_machine_leaves_nothing(tmp_path, given):
     ingest(tmp_path, tmp_path / "root", given)
     assert not (tmp_path / "root" / "tasks").exists()
 
 
+@pytest.mark.slow
 def test_a_record_that_cannot_be_written_is_a_warning(tmp_path):
     (tmp_path / "file").write_text("")
     given = executor_input(f"gs://b/alexnet/{RUN}/ingest/x/dataset")

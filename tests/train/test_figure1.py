@@ -44,6 +44,7 @@ def stripes():
     return np.repeat((128 + 100 * waves).astype(np.uint8)[..., None], 3, axis=-1), labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [figure1.RELU, figure1.TANH], ids=lambda config: config.nonlinearity)
 def test_both_learn_the_same_way_twice(stripes, base):
     config = replace(base, learning_rate=0.0003, max_epochs=2, weight_stds=(0.003, 0.05, 0.05, 0.05))
@@ -52,6 +53,7 @@ def test_both_learn_the_same_way_twice(stripes, base):
     assert curves[0][-1] < min(0.7, curves[0][0])
 
 
+@pytest.mark.slow
 def test_a_rate_that_diverges_is_never_the_best(stripes):
     def train(config):
         return figure1.errors(replace(config, max_epochs=2), *stripes)

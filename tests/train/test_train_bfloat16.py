@@ -79,6 +79,7 @@ def apart(first, second):
     return near / far
 
 
+@pytest.mark.slow
 def test_ten_steps_stay_near_those_of_float32():
     (losses, weights), (losses16, weights16) = (steps(start(precision), 10) for precision in ("float32", "bfloat16"))
     np.testing.assert_allclose(losses16, losses, rtol=0.02)

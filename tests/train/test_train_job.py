@@ -100,6 +100,7 @@ def test_the_same_command_again_adopts_the_finished_training(whole, inputs, reci
         job.run(config_of(inputs, out, seed=1, model=str(out / "other.json")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_checkpoints", [1, 6])  # in the middle of an epoch
 def test_a_stopped_run_resumes_to_the_same_bits(whole, inputs, tmp_path, recipes, num_checkpoints):
     config = config_of(inputs, tmp_path, checkpoint_minutes=0.0)
@@ -183,6 +184,7 @@ def test_no_whole_checkpoint_is_an_error(tmp_path):
     assert checkpoints.load()[0] == 4
 
 
+@pytest.mark.slow
 def test_divergence_stops_the_run_and_keeps_the_checkpoint(inputs, tmp_path, recipes):
     calm, wild = TINY.phases[0], replace(TINY.phases[0], first_epoch=2, learning_rate=1e25, bias_learning_rate=1e25)
     recipes(phases=(calm, wild))
@@ -211,6 +213,7 @@ def test_a_stuck_run_is_stopped_but_a_slow_one_is_not():
     check_stuck(state([silent] * 11 + [silent - 0.03]), 1000)
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_the_step_saves_and_exits_75(inputs, tmp_path, recipes, monkeypatch, whole):
     read, sent = TrainingBatches.read, []
 
@@ -231,6 +234,7 @@ def test_sigterm_finishes_the_step_saves_and_exits_75(inputs, tmp_path, recipes,
     assert digest(tmp_path) == digest(whole[0])
 
 
+@pytest.mark.slow
 def test_sigterm_during_validation_saves_and_the_next_run_validates(inputs, tmp_path, recipes, monkeypatch, whole):
     read, sent = CenterBatches.read, []
 

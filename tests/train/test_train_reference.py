@@ -140,6 +140,7 @@ def test_logits_and_every_gradient(name):
         check(gradient, gradients[key], key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NETS if "+" not in name])
 def test_ten_steps(name):
     recipe = NETS[name]

@@ -61,6 +61,7 @@ def on_write(monkeypatch, number, action, beside=lambda: None):
     monkeypatch.setattr(loop, "rates", wait_and_rates)
 
 
+@pytest.mark.slow
 def test_steps_go_on_while_a_checkpoint_is_written(inputs, tmp_path, recipes, monkeypatch, whole, capfd):
     enough, steps = threading.Event(), []
 
@@ -80,6 +81,7 @@ def test_steps_go_on_while_a_checkpoint_is_written(inputs, tmp_path, recipes, mo
     assert digest(tmp_path) == digest(whole[0])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_its_step_though_later_steps_come_before_the_write(
     inputs,
     tmp_path,
@@ -105,6 +107,7 @@ def test_a_checkpoint_holds_its_step_though_later_steps_come_before_the_write(
     assert digest(tmp_path) == digest(whole[0])
 
 
+@pytest.mark.slow
 def test_a_write_that_fails_ends_the_run_and_leaves_the_checkpoint_before(
     inputs,
     tmp_path,
@@ -121,6 +124,7 @@ def test_a_write_that_fails_ends_the_run_and_leaves_the_checkpoint_before(
     assert digest(tmp_path) == digest(whole[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_signals", [1, 2])
 def test_signals_while_a_checkpoint_is_written(inputs, tmp_path, recipes, monkeypatch, whole, num_signals):
     """The first waits for the write and saves what was trained since; the second waits for nothing."""

@@ -162,6 +162,7 @@ def stalled(tmp_path):
     os.close(os.open(path, os.O_RDWR | os.O_NONBLOCK))  # wakes the thread that waits, which finds no bytes
 
 
+@pytest.mark.slow
 def test_input_that_does_not_come_is_an_error_that_names_the_shard(stalled, monkeypatch):
     batches = iterate(batches_of(stalled, batch_size=2, reshuffle=False), 0, 3)
     next(batches)  # which takes seconds on a busy machine
@@ -170,6 +171,7 @@ def test_input_that_does_not_come_is_an_error_that_names_the_shard(stalled, monk
         next(batches)
 
 
+@pytest.mark.slow
 def test_waiting_for_input_ends_when_told_to_stop(stalled):
     told = threading.Event()
     before = signal.signal(signal.SIGALRM, lambda *_: told.set())

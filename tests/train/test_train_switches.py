@@ -136,6 +136,7 @@ def two_steps(inputs, name):
     return losses, b"".join(variable.numpy().tobytes() for variable in model.parameters().values())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_base")
 def test_every_switch_trains_and_is_not_the_base(inputs):
     found = {switch: two_steps(inputs, f"smoke+{switch}") for switch in SWITCHES}

@@ -25,6 +25,7 @@ def lines(model, name):
     return [json.loads(line) for line in model.stage(name).read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_rates_of_a_run_on_plateau_can_be_replayed(tmp_path, monkeypatch):
     write_inputs(tmp_path, 16, 4)
     on_plateau = tiny(name="smoke", num_epochs=5, plateau_patience=1)
@@ -69,6 +70,7 @@ def made_up(num_steps, steps_per_epoch):
     return made, rates, history, [{"epoch": entry["epoch"], "seconds": 1.0} for entry in history]
 
 
+@pytest.mark.slow
 @settings(derandomize=True, deadline=None, max_examples=25)
 @given(st.lists(st.integers(0, 700), min_size=1, max_size=6), st.sampled_from([3, 250]))
 def test_logs_in_parts_have_neither_gaps_nor_doubles(tmp_path_factory, ends, steps_per_epoch):
@@ -120,6 +122,7 @@ def test_waiting_for_input_is_a_warning(data_ms, num_steps, warned):
     assert ("the input is slower than the step: 60 ms of waiting for 50 ms of work" in written.getvalue()) is warned
 
 
+@pytest.mark.slow
 def test_logs_in_an_object_store(bucket):
     logs = Logs(bucket, 3)
     for end in (2, 9, 7, 10):

@@ -1,4 +1,4 @@
-"""Trainings of the tiny recipe on the tiny dataset: their settings, a whole one, and how to stop one."""
+"""Trainings of the tiny recipe on the tiny dataset: settings, a whole one, how to stop one."""
 
 import pytest
 from tiny_dataset import tiny, write_inputs
