@@ -84,7 +84,7 @@ def test_the_command_starts_without_the_heavy_libraries():
 
 def test_compile_check_agrees_with_the_committed_file():
     done = alexnet("compile", "--check")
-    assert (done.returncode, done.stdout.strip()) == (0, "pipeline.yaml and README.md are up to date")
+    assert (done.returncode, done.stdout.strip()) == (0, "pipeline.yaml and docs/reference are up to date")
 
 
 def test_describe_prints_the_network():
