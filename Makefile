@@ -45,6 +45,9 @@ test: setup lint  ## lint, types, pipeline.yaml up to date, all tests
 	$(BIN)/alexnet compile --check
 	$(BIN)/python -m pytest
 
+docs: setup  ## build the site into build/site
+	$(BIN)/python -m mkdocs build --strict
+
 lock: $(VENV)/.stamp  ## remake requirements/*.txt from pyproject.toml, in one resolution
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --group dev -o requirements/dev.txt
 	@for group in $(GROUPS); do \
@@ -55,4 +58,4 @@ lock: $(VENV)/.stamp  ## remake requirements/*.txt from pyproject.toml, in one r
 clean:  ## remove .venv and the default root
 	rm -rf $(VENV) $(LINT) .alexnet
 
-.PHONY: help setup run lint test lock clean
+.PHONY: help setup run lint test docs lock clean
