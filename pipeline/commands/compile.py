@@ -12,7 +12,7 @@ from pipeline.kubeflow.client import Unreachable
 from pipeline.spec import ir
 
 CODES = {
-    0: "The command did what it was asked for; with `--watch`, the run succeeded.",
+    0: "The command succeeded; with `--watch`, so did the run.",
     AlexNetError.exit_code: "A run, task or check failed, a file is not up to date, a place cannot be used, or the "
     "server refused the request.",
     UsageError.exit_code: "A flag, parameter, run or task is unknown, missing or wrong. Nothing was started.",

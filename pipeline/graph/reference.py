@@ -133,9 +133,9 @@ def parameters(pipeline: Pipeline, described: Mapping[str, str]) -> str:
         units = next((f"{f.unit}: " for _, f in flags if f.unit), "")
         rows.append((f"`{name}`", KINDS[kind][0], value, shown, units + described[name]))
     about = (
-        "What a run can be told with `--param NAME=VALUE` of `alexnet run` and `alexnet submit`, in a file with "
-        "`--params`, or as arguments of `kfp run create`. `alexnet run` fills `release_uri` and `root_uri` from "
-        "`--release` and `--root`, sets `gpus` and `evaluate_gpus` to 0, and without a release takes the recipe "
+        "The parameters of a run. Set them with `--param NAME=VALUE` of `alexnet run` and `alexnet submit`, in a "
+        "file with `--params`, or as arguments of `kfp run create`. `alexnet run` fills `release_uri` and `root_uri` "
+        "from `--release` and `--root`, sets `gpus` and `evaluate_gpus` to 0, and without a release takes the recipe "
         "`smoke`. Both commands compute `release_fingerprint`, and both take `num_networks=N` for `seeds` 0 to N-1."
     )
     table = _table(("parameter", "type", "default", "where it goes", "meaning"), rows)
@@ -153,7 +153,7 @@ def _json(value: Any) -> str:
 def _word(action: argparse.Action) -> str:
     """Write a positional argument, or the value of a flag, as a usage line does."""
     if action.choices and not isinstance(action.metavar, str):
-        return "|".join(action.choices)
+        return f"{{{','.join(action.choices)}}}"
     word = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
     return {"?": f"[{word}]", "*": f"[{word} ...]"}.get(str(action.nargs), word)
 
@@ -167,7 +167,7 @@ def _argument(action: argparse.Action) -> Row:
     elif action.required and action.nargs not in ("?", "*"):
         default = "required"
     else:
-        default = f"`{action.default}`" if action.default not in (None, False, "", argparse.SUPPRESS) else ""
+        default = f"`{action.default}`" if action.default not in (None, False, "", [], argparse.SUPPRESS) else ""
     plain = DEFAULT.sub("", text).replace("%(choices)s", " | ".join(action.choices or ())).replace("%%", "%")
     return f"{names} {values}".strip(), default, plain.strip()
 
@@ -187,7 +187,7 @@ def cli(commands: Mapping[str, argparse.ArgumentParser], texts: Mapping[str, str
         table = _table(("argument", "default", "meaning"), rows)
         blocks.append(f"## alexnet {name}\n\n{text[0].upper()}{text[1:]}.\n\n```text\n{usage}\n```\n\n{table}")
     about = (
-        "`alexnet` alone lists the commands; `alexnet COMMAND --help` prints what stands here. Results go to standard "
+        "`alexnet` alone lists the commands; `alexnet COMMAND --help` prints the same tables. Results go to standard "
         "output, messages to standard error. RUN is the id or folder of a local run, or, with `--endpoint`, the id of "
         "a run on the server or the address of its page. [Exit codes](exit-codes.md) and "
         "[environment variables](environment.md) have pages of their own."
