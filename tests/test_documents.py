@@ -1,6 +1,7 @@
 """The documents: links that lead somewhere, a README of readable length, a site that builds without warnings."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT_DIR
 
+from pipeline.commands import alexnet
 from pipeline.graph import reference
 
 DOCUMENTS = sorted(
@@ -104,6 +106,20 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert {path.stem for path in pages} >= {"index", "concepts", "cli", "troubleshooting"}
     loaded = re.compile(r'<(?:script|img|link)[^>]* (?:src|href)="?https?://[^>]*')
     assert [(path.name, found) for path in pages for found in loaded.findall(path.read_text(encoding="utf-8"))] == []
+
+
+def test_a_page_that_is_not_up_to_date_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reference, "FOLDER", tmp_path)
+    for path in (PROJECT_DIR / "docs" / "reference").glob("*.md"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "cli.md").write_text("old\n")
+    (tmp_path / "artifacts.md").unlink()
+    arguments = alexnet.parser().parse_args(["compile", "--check"])
+    assert arguments.action(arguments) == 1
+    named = re.findall(r"^alexnet: (\S+) is not up to date", capsys.readouterr().err, re.MULTILINE)
+    assert [Path(path).name for path in named] == ["artifacts.md", "cli.md"]
 
 
 def test_the_reference_does_not_depend_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
