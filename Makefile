@@ -69,6 +69,9 @@ test: setup lint sources  ## lint, types, pipeline.yaml up to date, all tests
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(WORKERS) -m 'not alone'
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m alone
 
+docs: setup  ## build the site into build/site
+	$(BIN)/python -m mkdocs build --strict
+
 lock: $(VENV)/.stamp  ## remake requirements/*.txt from pyproject.toml, in one resolution
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --group dev -o requirements/dev.txt
 	@for group in $(GROUPS); do \
@@ -79,4 +82,4 @@ lock: $(VENV)/.stamp  ## remake requirements/*.txt from pyproject.toml, in one r
 clean:  ## remove .venv and the default root
 	rm -rf $(VENV) $(LINT) .alexnet
 
-.PHONY: help setup run lint check sources fast-tests-train fast-tests-pipeline unit test lock clean
+.PHONY: help setup run lint check sources fast-tests-train fast-tests-pipeline unit test docs lock clean

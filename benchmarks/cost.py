@@ -16,7 +16,7 @@ from components.train.recipes.alexnet_2012 import ALEXNET_2012
 
 TRAIN_IMAGES, VALIDATION_IMAGES, SAMPLED_VALIDATION = 1_261_406, 50_000, 1024
 GPUS = 2
-CORE_RATE = 3300  # images/s a core of the input path, docs/log.md
+CORE_RATE = 3300  # images/s a core of the input path, docs/explain/log.md
 # Of the published peak, for convolutions and matrix products. NVIDIA's times of 90 epochs of ResNet-50 v1.5 (NGC's
 # resnet_mxnet, one GPU; 24.6 GFLOP an image) come to 0.59 in fp32 (V100), 0.17 in tf32 and 0.29 in 16 bits (A100),
 # everything included. Here memory is counted apart and filters are larger.

@@ -3,7 +3,8 @@
     [PRISM=PROGRAM] python -m benchmarks.engines RELEASE FOLDER [ROUNDS]
 
 Each run is a process of its own, from scratch, with two workers; the engines take turns. Dask is the cluster that
-`--runner DaskRunner` starts on this machine. PRISM names Beam's engine in Go, which `docs/engines.md` says how to get.
+`--runner DaskRunner` starts on this machine. PRISM names Beam's engine in Go; `docs/howto/beam-runners.md` says how to
+get it.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The one list of the components, from which graph, images, README's tables and `alexnet gc` derive.
+"""The one list of the components, from which graph, images, docs/reference and `alexnet gc` derive.
 
 `docker/Dockerfile`, `Makefile` and the groups of `pyproject.toml` name them too; a test compares these with it.
 """

@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
             module.register(commands.add_parser(name, help=text, description=text, allow_abbrev=False))
     for name, (_, text) in COMPONENTS.items():
         commands.add_parser(name, help=text, add_help=False)
+    result.set_defaults(commands=commands)  # for the page of docs/reference
     return result
 
 

@@ -1,35 +1,68 @@
-"""`alexnet compile`: make pipeline.yaml and README's tables from the graph."""
+"""`alexnet compile`: make pipeline.yaml and docs/reference from graph and contracts."""
 
 import argparse
 import sys
+from pathlib import Path
+from typing import Any
 
 from components.shared import storage
+from components.shared.errors import AlexNetError, UsageError
+from pipeline.commands.options import CANCELLED
+from pipeline.kubeflow.client import Unreachable
 from pipeline.spec import ir
+
+CODES = {
+    0: "The command succeeded; with `--watch`, so did the run.",
+    AlexNetError.exit_code: "A run, task or check failed, a file is not up to date, a place cannot be used, or the "
+    "server refused the request.",
+    UsageError.exit_code: "A flag, parameter, run or task is unknown, missing or wrong. Nothing was started.",
+    Unreachable.exit_code: "The Kubeflow server does not answer.",
+    CANCELLED: "The run was cancelled, the command was stopped (Ctrl-C, SIGTERM), or `--timeout` passed.",
+}
+
+
+def _pages(commands: Any, text: str) -> dict[Path, str]:
+    """Generate the pages of docs/reference; `text` is that of pipeline.yaml."""
+    from pipeline.graph import graph, reference
+
+    texts = {entry.dest: entry.help for entry in commands._choices_actions}
+    pages = {
+        "artifacts": reference.artifacts(),
+        "cli": reference.cli(commands.choices, texts),
+        "components": reference.components(),
+        "environment": reference.environment(),
+        "exit-codes": reference.exit_codes(CODES),
+        "parameters": reference.parameters(ir.read(text), graph.PARAMETERS),
+    }
+    return {reference.FOLDER / f"{name}.md": page for name, page in pages.items()}
+
+
+def _committed(path: Path) -> str:
+    return storage.read_text(str(path)) if path.is_file() else ""
 
 
 def compile_command(arguments: argparse.Namespace) -> int:
-    """Write pipeline.yaml and the tables of README.md, or check that they are up to date."""
-    from pipeline.graph import graph, reference
+    """Write pipeline.yaml and docs/reference, or check that they are up to date."""
+    from pipeline.graph import graph
 
     text = graph.compiled()
-    ir.read(text)  # refuses what Kubeflow's driver would
-    readme = storage.read_bytes(str(reference.README_PATH)).decode()
+    pages = _pages(arguments.commands, text)  # reads the text, and so refuses what Kubeflow's driver would
     if not arguments.check:
-        storage.write_text(ir.PIPELINE_PATH, text)
-        storage.write_text(reference.README_PATH, reference.rewritten(readme))
-        print(f"wrote {ir.PIPELINE_PATH} and the tables of {reference.README_PATH}")
+        for path, page in {ir.PIPELINE_PATH: text, **pages}.items():
+            storage.write_text(path, page)
+        print(f"wrote {ir.PIPELINE_PATH} and {len(pages)} pages in {next(iter(pages)).parent}")
         return 0
-    committed = storage.read_bytes(str(ir.PIPELINE_PATH)).decode()
-    stale = [ir.PIPELINE_PATH] if ir.documents(committed) != ir.documents(text) else []
-    stale += [reference.README_PATH] if reference.rewritten(readme) != readme else []
+    same = ir.documents(_committed(ir.PIPELINE_PATH)) == ir.documents(text)
+    stale = [] if same else [ir.PIPELINE_PATH]
+    stale += [path for path, page in pages.items() if _committed(path) != page]
     for path in stale:
-        sys.stderr.write(f"alexnet: {path} is not what graph and contracts say. Run `alexnet compile`\n")
+        sys.stderr.write(f"alexnet: {path} is not up to date. Run `alexnet compile`\n")
     if not stale:
-        print("pipeline.yaml and README.md are up to date")
+        print("pipeline.yaml and docs/reference are up to date")
     return 1 if stale else 0
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--check", action="store_true", help="only say whether the committed file is up to date")
+    parser.add_argument("--check", action="store_true", help="only say whether the committed files are up to date")
     parser.set_defaults(action=compile_command)

@@ -75,9 +75,9 @@ def test_missing_gpus_are_refused_before_anything_slow_is_imported():
     assert imported.isdisjoint({"tensorflow", "keras", "numpy"})
 
 
-def readme_line(name, data_dir, *more):
-    """The docker line of a component in README.md, with another folder for /data, as a shell would run it."""
-    text = reference.README_PATH.read_text().split(f"<!-- contract:{name} -->")[1].split("<!-- end -->")[0]
+def documented_line(name, data_dir, *more):
+    """The docker line of a component in the reference, with another folder for /data, as a shell would run it."""
+    text = (reference.FOLDER / "components.md").read_text().split(f"\n## {name}\n")[1].split("\n## ")[0]
     line = re.search(r"```sh\n(docker run .*?)\n```", text, re.DOTALL).group(1)
     assert "-v /data:/data" in line
     line = line.replace("-v /data:/data", f"-v {data_dir}:/data --network none --read-only --tmpfs /tmp --cap-drop ALL")
@@ -85,14 +85,14 @@ def readme_line(name, data_dir, *more):
 
 
 @pytest.mark.slow
-def test_the_lines_of_the_readme_work_one_after_another(tmp_path):
+def test_the_lines_of_the_reference_work_one_after_another(tmp_path):
     extra = {
         "sample": ("--classes", "4", "--images-per-class", "24"),
         "train": ("--recipe", "smoke", "--num-epochs", "1"),
     }
     for stage in ("sample", "ingest", "statistics", "train", "evaluate", "outcome"):
         need(stage)
-        line = readme_line(stage, tmp_path, *extra.get(stage, ()))
+        line = documented_line(stage, tmp_path, *extra.get(stage, ()))
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     metrics = json.loads((tmp_path / "evaluate" / "metrics.json").read_text())

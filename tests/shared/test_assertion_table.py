@@ -1,4 +1,4 @@
-"""The table of assertions in docs/reproduction.md names tests that exist, and all that are numbered."""
+"""The table of assertions in docs/explain/fidelity.md names tests that exist, and all that are numbered."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ ROW = re.compile(r"^\| T(\d+) \| .* \| (`.*`) \| .+ \|$", re.MULTILINE)
 
 
 def test_every_assertion_has_its_tests_and_every_numbered_test_its_row() -> None:
-    text = (PROJECT_DIR / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    text = (PROJECT_DIR / "docs" / "explain" / "fidelity.md").read_text(encoding="utf-8")
     rows = {int(number): re.findall(r"`(\w+)`", tests) for number, tests in ROW.findall(text)}
     assert list(rows) == list(range(1, 33))
     sources = [path.read_text(encoding="utf-8") for path in sorted((PROJECT_DIR / "tests").rglob("test_*.py"))]

@@ -90,7 +90,7 @@ def warnings(capsys: pytest.CaptureFixture[str]):
 
 @pytest.fixture
 def row(tmp_path_factory: pytest.TempPathFactory):
-    """Keep a line of the table in docs/log.md; `pytest --basetemp` says where."""
+    """Keep a line of the table in docs/explain/log.md; `pytest --basetemp` says where."""
 
     def keep(fault: str, store: str, request: str, outcome: str, tries: int) -> None:
         with (tmp_path_factory.getbasetemp() / "faults.md").open("a") as table:

@@ -1,8 +1,8 @@
 """One frozen dataclass per component is its whole interface; what it does is derived from that.
 
 From a contract come the command line (`command_line`), the Kubeflow component (`pipeline/graph/component.py`) and the
-README tables. A field is a parameter, an input artifact (or a list of them) or an output artifact; `field` has their
-types. There is no Optional: `0` and `""` mean "all" or "off".
+tables of docs/reference. A field is a parameter, an input artifact (or a list of them) or an output artifact; `field`
+has their types. There is no Optional: `0` and `""` mean "all" or "off".
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Checkpoints in the background: a thread writes while steps go on, and the measured cost limits how often.
 
-A component on Kubeflow gets no time to save when its pod is deleted (docs/decisions.md), so whatever was trained since
-the last checkpoint is lost there.
+A component on Kubeflow gets no time to save when its pod is deleted (docs/explain/decisions.md), so whatever was
+trained since the last checkpoint is lost there.
 """
 
 import statistics
