@@ -214,7 +214,7 @@ def test_only_settings_reads_the_environment() -> None:
 def test_loading_the_graph_makes_nothing() -> None:
     """Components are made when the pipeline is compiled; an import reads no digests and no environment."""
     script = (
-        "import kfp.dsl as d; made = []; d.container_component = lambda *a, **k: made.append(a)\n"
+        "import kfp.kubernetes, kfp.dsl as d; made = []; d.container_component = lambda *a, **k: made.append(a)\n"
         "import pipeline.graph.graph; assert not made, made"
     )
     subprocess.run([sys.executable, "-c", script], cwd=PROJECT_DIR, check=True)
