@@ -6,7 +6,7 @@ MANIFESTS := base overlays/local overlays/gke overlays/s3 smoke
 GROUPS := sample ingest statistics train train-gpu evaluate evaluate-gpu outcome pipeline build
 PYTHON ?= python3
 JOBS ?= 2
-WORKERS := --numprocesses=$(JOBS) --dist=loadgroup --no-loadscope-reorder
+WORKERS := --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 FAST := 'not slow and not docker and not alone'
 TRAIN_TESTS := tests/train tests/evaluate tests/statistics
 RUN_FLAGS := $(if $(RELEASE),--release '$(RELEASE)') $(if $(ROOT),--root '$(ROOT)') $(if $(RECIPE),--param recipe='$(RECIPE)')

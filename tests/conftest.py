@@ -35,24 +35,11 @@ def pytest_configure(config):
         config.pluginmanager.register(SkipList(PROJECT_DIR / "tests" / "allowed_skips.txt"))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config, items):
-    """Keep the tests of a file in one worker of pytest-xdist, where they share what they make.
-
-    Tests marked with `xdist_group` go with their group instead. Files with slow tests come first,
-    so that no worker is left with one at the end.
-    """
-    if config.getoption("dist", "no") != "loadgroup":
-        return
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(PROJECT_DIR).as_posix()))
-    slow = {_group(item) for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: _group(item) not in slow)
-
-
-def _group(item):
-    return item.get_closest_marker("xdist_group").args[0]
+def pytest_collection_modifyitems(items):
+    """Begin with the files that have slow tests, so that no worker has one left at the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
@@ -156,7 +143,7 @@ def alexnet(*arguments, cwd=PROJECT_DIR, **options):
 def finished_run(sample_release, made_once):
     """The whole pipeline on the small release, two epochs: (result of --json, root, stderr).
 
-    A test that runs more in the root, or looks for leftovers there, is of the group "one root".
+    What runs more in the root, or looks for leftovers there, is in tests/test_end_to_end.py.
     """
 
     def run(folder):

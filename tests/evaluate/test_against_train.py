@@ -14,6 +14,7 @@ OTHER_NETWORKS = ["plain-pool", "no-lrn", "one-tower", "drop-conv3+drop-conv4+dr
 OTHER_NETWORKS += ["conv6", "plain-pool+drop-conv5+conv6", "one-tower+conv6"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(RECIPES) + [f"smoke+{switches}" for switches in OTHER_NETWORKS])
 def test_keras_model_and_interpreter_agree(name):
     recipe = named(name)

@@ -54,6 +54,7 @@ def view_probabilities(path, images_NHWC):
     return np.stack(views, axis=1)
 
 
+@pytest.mark.slow
 def test_probabilities_are_averaged_over_crops_and_networks(networks, finished):
     artifacts, models = networks
     folder, metadata = finished
@@ -75,6 +76,7 @@ def test_probabilities_are_averaged_over_crops_and_networks(networks, finished):
     assert not np.allclose(np.log(views_MNKC).mean(axis=(0, 2)), np.log(views_MNKC.mean(axis=(0, 2))), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_each_network_gives_what_it_gives_alone(networks, finished, tmp_path):
     artifacts, models = networks
     made, _, each = load_predictions(finished[0])
@@ -90,6 +92,7 @@ def test_each_network_gives_what_it_gives_alone(networks, finished, tmp_path):
         assert alone["num_top1_errors"] == num_errors(single.ten_crop, single.labels, 1)
 
 
+@pytest.mark.slow
 def test_metrics_tell_the_mean_of_the_single_networks(finished):
     folder, metadata = finished
     _, _, each = load_predictions(folder)
@@ -103,6 +106,7 @@ def test_metrics_tell_the_mean_of_the_single_networks(finished):
     assert len({num_errors(single.ten_crop, single.labels, 1) for single in each}) > 1
 
 
+@pytest.mark.slow
 def test_the_order_of_the_networks_changes_nothing(networks, finished, tmp_path, capfd):
     artifacts, models = networks
     folder, metadata = finished
@@ -120,6 +124,7 @@ def test_the_order_of_the_networks_changes_nothing(networks, finished, tmp_path,
         assert (again / name).read_bytes() == (folder / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_progress_counts_every_image_of_every_network(networks, tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("ALEXNET_LOG", "json")
     artifacts, models = networks
@@ -129,6 +134,7 @@ def test_progress_counts_every_image_of_every_network(networks, tmp_path, capfd,
     assert last["done"] == last["total"] == 2 * NUM_IMAGES
 
 
+@pytest.mark.slow
 def test_the_same_network_twice_is_refused(networks, tmp_path):
     artifacts, models = networks
     shutil.copy(models[0], tmp_path / "copy.json")
@@ -137,6 +143,7 @@ def test_the_same_network_twice_is_refused(networks, tmp_path):
             job.run(configure(artifacts, tmp_path, models=(models[0], models[1], twice)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -153,6 +160,7 @@ def test_networks_that_do_not_fit_are_refused_by_name(networks, tmp_path, change
         job.run(configure(artifacts, tmp_path, models=(models[0], str(tmp_path / "other.json"))))
 
 
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused_by_name(networks, tmp_path):
     artifacts, models = networks
     loaded = manifest.load(models[1], "model")

@@ -41,6 +41,7 @@ def load_predictions(folder):
     return made, predictions.decode(made.stage("predictions.npz"))
 
 
+@pytest.mark.slow
 def test_every_image_is_counted_once_in_order(finished):
     made, found = load_predictions(finished[0])
     expected = [f"ILSVRC2010_test_{i + 1:08d}.JPEG" for i in range(tiny_artifacts.NUM_IMAGES)]
@@ -49,6 +50,7 @@ def test_every_image_is_counted_once_in_order(finished):
     assert found.ten_crop.labels.shape == found.center.probabilities.shape == (tiny_artifacts.NUM_IMAGES, 5)
 
 
+@pytest.mark.slow
 def test_metrics_are_counts_over_the_examples(finished):
     folder, metadata = finished
     _, found = load_predictions(folder)
@@ -61,6 +63,7 @@ def test_metrics_are_counts_over_the_examples(finished):
     assert all(np.isfinite(value) for value in written.values())
 
 
+@pytest.mark.slow
 def test_confusion_is_what_the_kfp_sdk_logs(finished):
     folder, metadata = finished
     found = metadata["confusion"]["confusionMatrix"]
@@ -73,6 +76,7 @@ def test_confusion_is_what_the_kfp_sdk_logs(finished):
     assert sum(sum(entry["row"]) for entry in found["rows"]) == tiny_artifacts.NUM_IMAGES
 
 
+@pytest.mark.slow
 def test_two_roots_give_the_same_bytes(artifacts, finished, tmp_path):
     job.run(configure(artifacts, tmp_path))
     first, second = (load_predictions(folder)[0] for folder in (finished[0], tmp_path))
@@ -80,6 +84,7 @@ def test_two_roots_give_the_same_bytes(artifacts, finished, tmp_path):
     assert first.base_uri != second.base_uri
 
 
+@pytest.mark.slow
 def test_batch_size_changes_no_label(artifacts, finished, tmp_path):
     job.run(configure(artifacts, tmp_path, batch_size=7))
     _, first = load_predictions(finished[0])
@@ -89,6 +94,7 @@ def test_batch_size_changes_no_label(artifacts, finished, tmp_path):
         np.testing.assert_allclose(a.probabilities, b.probabilities, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_second_run_takes_the_kept_predictions(artifacts, finished, capfd):
     folder, metadata = finished
     again = job.run(configure(artifacts, folder))
@@ -106,6 +112,7 @@ def test_kept_predictions_are_verified(artifacts, finished, tmp_path):
         job.run(configure(artifacts, tmp_path))
 
 
+@pytest.mark.slow
 def test_predictions_equal_one_view_at_a_time(artifacts, finished):
     """The ten views are averaged as probabilities, with the centre of the mean image taken off each of them."""
     _, found = load_predictions(finished[0])
@@ -126,6 +133,7 @@ def test_predictions_equal_one_view_at_a_time(artifacts, finished):
         assert ranking.true_probability[0] == pytest.approx(expected[found.labels[0]], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_equal_predictions_give_equal_bytes_and_read_back(finished):
     _, found = load_predictions(finished[0])
     assert predictions.encode(found) == predictions.encode(dataclasses.replace(found))
@@ -141,6 +149,7 @@ def test_equal_predictions_give_equal_bytes_and_read_back(finished):
     assert measure(read, 3)["top5_error"] == 0.0
 
 
+@pytest.mark.slow
 def test_shared_tie_credit_is_told_where_it_differs():
     ranking = metrics.rank(np.full((4, 8), 0.125), np.array([0, 1, 2, 3]))
     numbers = measure(predictions.Predictions(np.arange(4), np.array(["x"] * 4), ranking, ranking), 8)

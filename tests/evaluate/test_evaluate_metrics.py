@@ -48,6 +48,7 @@ def test_t31_2012_tie_credit_of_equal_outputs():
     assert metrics.tie_credit(ranking, 5)[0] == pytest.approx(0.005)
 
 
+@pytest.mark.slow
 def test_t32_constant_predictor_on_the_validation_set():
     labels = np.arange(1000).repeat(50)
     ranking = metrics.rank(np.broadcast_to(np.full(1000, 0.001), (50_000, 1000)), labels)
@@ -55,6 +56,7 @@ def test_t32_constant_predictor_on_the_validation_set():
     assert metrics.num_errors(ranking, labels, 5) == 49_750
 
 
+@pytest.mark.slow
 @given(predictions_with_ties())
 @TIES
 def test_every_image_has_each_class_in_one_place(case):

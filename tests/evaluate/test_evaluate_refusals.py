@@ -145,6 +145,7 @@ def test_foreign_records(artifacts, tmp_path, label, size, message):
         list(read_batches(dataset, "test", 4))
 
 
+@pytest.mark.slow
 def test_diverged_network_is_refused(artifacts):
     dataset = manifest.load(artifacts["dataset"], "dataset")
     networks = [member(), member(name="second.json", scale=1e30)]

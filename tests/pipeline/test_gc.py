@@ -1,6 +1,5 @@
 """`alexnet gc`: finds what killed attempts leave, and nothing that anybody names."""
 
-import json
 import os
 import re
 import subprocess
@@ -15,7 +14,6 @@ from components.shared import storage
 from components.shared.manifest import Manifest, publish, save
 from components.shared.runlog import RunLog
 from components.train.run.checkpoint import Checkpoints
-from pipeline.components import COMPONENTS
 from pipeline.local import leftovers
 
 # Writes to a root, and is killed while it does.
@@ -152,7 +150,8 @@ def test_an_upload_that_was_killed(s3_store: str, tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(60 << 20))
     with killed(bucket, "upload", str(tmp_path / "large")) as process:
         deadline = time.monotonic() + 600
-        while time.monotonic() < deadline and not any(u.num_bytes for u in storage.list_uploads(bucket)):
+        while sum(u.num_bytes for u in storage.list_uploads(bucket)) < 16 << 20:
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         process.kill()
     (leftover,) = leftovers.find(bucket, 24)  # the server dates every upload to 2010
@@ -183,15 +182,3 @@ def test_the_command_lists_first_and_deletes_when_asked(tmp_path: Path) -> None:
     done = alexnet("gc", "--root", tmp_path / "absent")
     assert (done.returncode, done.stdout) == (1, "")
     assert "no files there" in done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("one root")
-def test_a_real_run_leaves_nothing_over(finished_run: tuple) -> None:
-    result, root, _ = finished_run
-    assert leftovers.find(str(root), 0) == []
-    for name in ("dataset", "statistics", "model", "predictions"):
-        manifest = json.loads(Path(result[name]).read_text())
-        assert Path(manifest["base_uri"]).parts[-2] in COMPONENTS
-        last = Path(manifest["base_uri"]) / COMPONENTS[Path(manifest["base_uri"]).parts[-2]].last
-        assert last.is_file()

@@ -88,6 +88,7 @@ def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[S
     return chosen, metadata, manifest.load(chosen.statistics, "statistics")
 
 
+@pytest.mark.slow
 def test_equals_a_plain_pass(finished: tuple) -> None:
     chosen, metadata, found = finished
     images_NHWC = np.stack([simplejpeg.decode_jpeg(jpeg) for jpeg in JPEGS]).astype(np.int64)
@@ -105,6 +106,7 @@ def test_equals_a_plain_pass(finished: tuple) -> None:
     assert leftovers(Path(chosen.root_uri)) == results(Path(chosen.root_uri))
 
 
+@pytest.mark.slow
 def test_transform_graph_subtracts_the_mean(finished: tuple) -> None:
     found = finished[2]
     graph = found.info["transform_fn"]

@@ -27,6 +27,7 @@ from components.train.run.checkpoint import Checkpoints
 from components.train.run.loop import State, check_stuck
 
 
+@pytest.mark.slow
 def test_a_run_publishes_model_metrics_and_report(whole, inputs):
     out, metadata = whole
     model = manifest.load(str(out / "model.json"), "model")
@@ -62,6 +63,7 @@ def test_a_run_publishes_model_metrics_and_report(whole, inputs):
     assert not [file for file in storage.list_files(str(out / "root" / "train")) if "checkpoints" in file.name]
 
 
+@pytest.mark.slow
 def test_validation_error_is_exact(whole, inputs):
     """Recomputes the last epoch's validation from the published files, image by image."""
     import tensorflow as tf
@@ -90,6 +92,7 @@ def test_validation_error_is_exact(whole, inputs):
     assert last["validation_top5_error"] == 0.0  # there are three classes
 
 
+@pytest.mark.slow
 def test_the_same_command_again_adopts_the_finished_training(whole, inputs, recipes, monkeypatch):
     out, _ = whole
     before = manifest.load(str(out / "model.json"), "model")

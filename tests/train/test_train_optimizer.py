@@ -38,6 +38,7 @@ def test_t15_biases_do_not_decay():
     np.testing.assert_allclose(run(1.0, code, 0)[:, 0], [0.9996, 0.99944, 0.999196], rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_t16_zero_gradient_decays_and_zero_rate_freezes():
     assert run(1.0, [(0.0, 0.01)] * 1000, 0.0005)[-1, 0] == pytest.approx(0.951635, abs=1e-6)
     weight, velocity = paper_update(tf.constant(1.0), tf.constant(0.3), 5.0, tf.constant(0.0), 0.0005, 0.9)
