@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import alexnet
 
+from components.shared import keyed
 from pipeline.components import COMPONENTS
 from pipeline.local import leftovers
 
@@ -57,7 +58,7 @@ def test_a_real_run_leaves_nothing_over(finished_run: tuple) -> None:
     for name in ("dataset", "statistics", "model", "predictions"):
         manifest = json.loads(Path(result[name]).read_text())
         assert Path(manifest["base_uri"]).parts[-2] in COMPONENTS
-        last = Path(manifest["base_uri"]) / COMPONENTS[Path(manifest["base_uri"]).parts[-2]].last
+        last = Path(manifest["base_uri"]) / keyed.FINISHED
         assert last.is_file()
 
 

@@ -52,6 +52,9 @@ PARAMETERS = {
 }
 
 
+THIS_RUN = {"run_id": dsl.PIPELINE_JOB_ID_PLACEHOLDER, "run_name": dsl.PIPELINE_JOB_NAME_PLACEHOLDER}
+
+
 def _described(pipeline: Callable[..., Any]) -> Callable[..., Any]:
     """Add steps and parameters to the docstring, where kfp looks for descriptions."""
     lines = "\n".join(f"    {name}: {text}" for name, text in PARAMETERS.items())
@@ -99,8 +102,7 @@ def alexnet(
     """From the ILSVRC-2010 release to the error rates of Krizhevsky, Sutskever and Hinton 2012."""
     ingest, statistics, train, evaluate, outcome = _components()
     end = outcome(
-        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-        run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        **THIS_RUN,
         root_uri=root_uri,
         release_uri=release_uri,
         release_fingerprint=release_fingerprint,

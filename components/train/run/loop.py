@@ -180,10 +180,9 @@ def train(run: Run) -> State:
                 saver.step_ended(data_seconds + step_seconds)
                 if state.num_seen < len(training.split):
                     _checkpoint(run, state, saver, flag, epoch, phase.learning_rate)
-            validation = None
-            if state.num_seen == len(training.split):  # less where a signal stopped the batches
-                validation = _validate(run, validation_step, epoch, flag)
-            if validation:
+            # Fewer were seen where a signal stopped the batches.
+            complete = state.num_seen == len(training.split)
+            if complete and (validation := _validate(run, validation_step, epoch, flag)):
                 _end_epoch(run, state, phase.learning_rate, validation)
             _checkpoint(run, state, saver, flag, epoch, phase.learning_rate)
     return state
