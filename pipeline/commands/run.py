@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+import webbrowser
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,8 @@ def run_command(arguments: argparse.Namespace) -> int:
         print(json.dumps(result))
     elif status == "succeeded":
         print(_summary(result))
+    if arguments.open and "report" in result:
+        webbrowser.open(Path(result["report"]).as_uri())
     return {"succeeded": 0, "failed": 1, "cancelled": CANCELLED}[status]
 
 
@@ -127,5 +130,6 @@ def register(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a pipeline parameter")
     parser.add_argument("--no-cache", action="store_true", help="run every step again")
+    parser.add_argument("--open", action="store_true", help="open the report in the browser at the end")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.set_defaults(action=run_command)
