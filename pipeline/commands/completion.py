@@ -9,6 +9,7 @@ def completion_command(arguments: argparse.Namespace) -> int:
     """Print the completion script of a shell."""
     import shtab
 
+    arguments.commands.help = "command"  # shtab leaves out what the help does not list
     print(shtab.complete(arguments.parser, shell=arguments.shell))
     return 0
 

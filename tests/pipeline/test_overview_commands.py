@@ -72,7 +72,8 @@ def test_bash_completes_commands_and_flags(tmp_path: Path, capsys: pytest.Captur
     def completed(*words: str) -> set[str]:
         ask = (
             f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; "
-            "$(complete -p alexnet | sed 's/.*-F //; s/ .*//') alexnet {words[-1]} {words[-2]}; printf '%s\\n' \"${COMPREPLY[@]}\""
+            f"$(complete -p alexnet | sed 's/.*-F //; s/ .*//') alexnet {words[-1]} {words[-2]}; "
+            "printf '%s\\n' \"${COMPREPLY[@]}\""
         )
         done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
         return set(done.stdout.split())
