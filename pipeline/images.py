@@ -5,6 +5,7 @@ pipeline.yaml, so that no mutable tag reaches a cluster.
 """
 
 import contextlib
+import functools
 import json
 import re
 import subprocess
@@ -18,9 +19,6 @@ from components.shared.errors import AlexNetError, UsageError
 from pipeline.components import SOURCE_DIR, code_digest
 from pipeline.console import Console
 
-# Not of the installed metadata: an editable install keeps those from when it was made.
-_PYPROJECT = storage.read_bytes(str(SOURCE_DIR / "pyproject.toml")).decode()
-VERSION: str = tomllib.loads(_PYPROJECT)["project"]["version"]
 DIGESTS_PATH = SOURCE_DIR / "images.json"
 SBOM_DIR = SOURCE_DIR / "build" / "sbom"
 
@@ -35,10 +33,26 @@ print(json.dumps({"python": python, "debian": debian}))
 """
 
 
+@functools.cache
+def version() -> str:
+    """Return the version, from pyproject.toml: the metadata of an editable install keep that of its day.
+
+    Raises:
+        UsageError: this is no checkout, so pipeline.yaml, locks and Dockerfile are missing too.
+    """
+    path = SOURCE_DIR / "pyproject.toml"
+    if not path.is_file():
+        raise UsageError(
+            f"{path}: not there. The project runs from its checkout: clone the repository and run `make setup` in it, "
+            "or `pip install --editable .`"
+        )
+    return tomllib.loads(storage.read_text(str(path)))["project"]["version"]
+
+
 def tag(stage: str) -> str:
     """Return the tag of a stage's image: `alexnet/<stage>:<version>`, in ALEXNET_REGISTRY if that is set."""
     registry = settings.REGISTRY.get()
-    return f"{registry}{'/' if registry else ''}alexnet/{stage}:{VERSION}"
+    return f"{registry}{'/' if registry else ''}alexnet/{stage}:{version()}"
 
 
 def image(stage: str) -> str:
@@ -122,7 +136,7 @@ def build(stage: str, console: Console) -> str:
     """
     engine = client()
     arguments = {
-        "VERSION": VERSION,
+        "VERSION": version(),
         "REVISION": _revision(),
         "SOURCE": settings.SOURCE.get(),
         "CODE": code_digest(stage),
@@ -206,7 +220,7 @@ def write_sbom(stage: str) -> Path:
         {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
         for purl, (name, version, *_) in zip(purls, [*packages["python"], *packages["debian"]], strict=True)
     ]
-    described = {"type": "container", "name": f"alexnet/{stage}", "version": f"{VERSION} {image_id}"}
+    described = {"type": "container", "name": f"alexnet/{stage}", "version": f"{version()} {image_id}"}
     bom = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",

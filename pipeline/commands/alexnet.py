@@ -23,7 +23,7 @@ from pipeline.commands import (
     submit,
 )
 from pipeline.commands.options import CANCELLED
-from pipeline.images import VERSION
+from pipeline.images import version
 
 # Each has register(parser): it adds arguments, and as default `action` a function that takes them
 # and returns the exit code. The first line of its docstring is `alexnet NAME`, a colon, and the
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    result.add_argument("--version", action="version", version=f"alexnet {VERSION}")
+    result.add_argument("--version", action="version", version=f"alexnet {version()}")
     commands = result.add_subparsers(dest="command", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
     for modules in COMMANDS.values():
         for module in modules:
@@ -95,13 +95,10 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if words and words[0] in COMPONENTS:
         return subprocess.call([sys.executable, "-m", COMPONENTS[words[0]][0], *words[1:]])
-    if not words:
-        parser().print_help()
-        return 0
-    arguments = parser().parse_args(words)
     # Both signals stop the tasks in order.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        arguments = parser().parse_args(words or ["--help"])
         code = arguments.action(arguments)
         sys.stdout.flush()
     except AlexNetError as error:

@@ -11,7 +11,7 @@ from typing import Any, get_args, is_typeddict
 from components.shared import errors, manifest, settings
 from components.shared.contract import Contract, Field, fields
 from pipeline.components import COMPONENTS, SOURCE_DIR
-from pipeline.images import VERSION
+from pipeline.images import version
 from pipeline.spec.ir import Pipeline
 from pipeline.spec.parameters import KINDS, field_of
 
@@ -83,7 +83,7 @@ def _default(f: Field) -> str:
 def docker_line(contract: type[Contract]) -> str:
     """Write the docker command that runs a component with its required flags."""
     required = [f"  {f.flag} {_example(contract, f)}" for f in fields(contract) if f.required]
-    image = f"alexnet/{contract.NAME}:{VERSION}"  # without ALEXNET_REGISTRY, which is this machine's
+    image = f"alexnet/{contract.NAME}:{version()}"  # without ALEXNET_REGISTRY, which is this machine's
     return " \\\n".join([f'docker run --rm --user "$(id -u):$(id -g)" -v /data:/data {image}', *required])
 
 

@@ -42,7 +42,7 @@ def test_alexnet_alone_lists_every_command_in_one_line_of_80_columns():
             (line,) = [line for line in alone.stdout.splitlines() if line.startswith(f"  {name} ")]
             assert len(line) <= 80
             assert len(line.split()) > 2
-    assert alexnet("--version").stdout.strip() == f"alexnet {images.VERSION}"
+    assert alexnet("--version").stdout.strip() == f"alexnet {images.version()}"
 
 
 def test_an_unknown_flag_is_a_usage_error():

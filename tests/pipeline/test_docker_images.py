@@ -57,7 +57,7 @@ def test_configuration(stage):
     assert config["User"] == "10001:10001"
     assert (environment["PYTHONUNBUFFERED"], environment["HOME"]) == ("1", "/tmp")
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in image.labels.items()}
-    assert (labels["title"], labels["version"]) == (f"alexnet/{stage}", images.VERSION)
+    assert (labels["title"], labels["version"]) == (f"alexnet/{stage}", images.version())
     assert labels["licenses"] == "Apache-2.0"
     assert {"revision", "source"} <= set(labels)
 

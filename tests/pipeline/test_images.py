@@ -57,7 +57,7 @@ def test_a_digest_takes_the_place_of_a_tag(tmp_path, monkeypatch):
 
 def test_a_registry_is_part_of_the_tag(monkeypatch):
     monkeypatch.setenv("ALEXNET_REGISTRY", "registry.example.org/me")
-    assert images.tag("ingest") == f"registry.example.org/me/alexnet/ingest:{images.VERSION}"
+    assert images.tag("ingest") == f"registry.example.org/me/alexnet/ingest:{images.version()}"
 
 
 def test_an_unknown_image_is_a_usage_error():
