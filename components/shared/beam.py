@@ -5,6 +5,9 @@ shape of pipeline serves every engine: no shuffle, one final collection, and not
 itself sees only the elements' numbers: its timed flush cuts an element in half that takes Python code to encode.
 """
 
+# pyright: standard
+# (not strict: its libraries have no complete types)
+
 import asyncio
 import concurrent.futures
 import contextlib

@@ -3,13 +3,16 @@
 Beam and Dask take seconds to import, so only the functions do it.
 """
 
+# pyright: standard
+# (not strict: its libraries have no complete types)
+
 import contextlib
 import io
 import logging
 import re
 import shlex
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,7 +147,7 @@ def _dask_address(chosen: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def workers(engine: Engine) -> Iterator[list[str]]:
+def workers(engine: Engine) -> Generator[list[str]]:
     """Yield the options to run with; workers of this machine are started for Dask when no scheduler is named."""
     if engine.runner != "DaskRunner" or engine.address:
         yield list(engine.options)

@@ -3,6 +3,9 @@
 Shapes: H height, W width, C channels, F filters.
 """
 
+# pyright: standard
+# (not strict: its libraries have no complete types)
+
 import io
 import math
 from collections.abc import Sequence

@@ -45,7 +45,7 @@ def _environment(folder: Path) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(percent=percent, thousands="{:,}".format)
+    cast(dict[str, Any], environment.filters).update(percent=percent, thousands="{:,}".format)
     return environment
 
 

@@ -144,7 +144,7 @@ class Manifest:
     base_uri: str
     files: dict[str, FileEntry]
     content: Any  # one of the TypedDicts above
-    info: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def digest(self) -> str:

@@ -58,6 +58,11 @@ def shard_name(split: str, index: int, num_shards: int) -> str:
     return f"{split}-{index:05d}-of-{num_shards:05d}.tfrecord"
 
 
+def crc32c(data: bytes) -> int:
+    """Compute the checksum of TFRecord files."""
+    return google_crc32c.value(data)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - no stubs
+
+
 def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
@@ -73,7 +78,7 @@ def _field(number: int, payload: bytes) -> bytes:
 
 def encode_example(features: Features) -> bytes:
     """Encode features as a serialized `tf.train.Example`, keys sorted, so that equal features give equal bytes."""
-    entries = []
+    entries: list[bytes] = []
     for key, value in sorted(features.items()):
         if isinstance(value, bytes):
             feature = _field(1, _field(1, value))  # bytes_list
@@ -138,11 +143,11 @@ def locate(jpeg: bytes, record: bytes, record_at: int) -> tuple[int, int, int]:
         record_at: where the frame of the record begins in its file.
     """
     start = record_at + LENGTH_BYTES + record.index(jpeg[:SIGNATURE_BYTES])
-    return start, len(jpeg), google_crc32c.value(jpeg)
+    return start, len(jpeg), crc32c(jpeg)
 
 
 def _masked_crc(data: bytes) -> int:
-    crc = google_crc32c.value(data)
+    crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 

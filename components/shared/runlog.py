@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Literal, TextIO
 
 from components.shared import interrupts, settings
@@ -52,7 +52,13 @@ class RunLog:
         self.style = settings.LOG.get() or ("human" if self._stream.isatty() else "json")
 
     def _write(self, level: Literal["info", "warning", "error"], message: str, fields: dict[str, Any]) -> None:
-        entry = {"time": time.time(), "level": level, "component": self.component, "message": message, **fields}
+        entry: dict[str, Any] = {
+            "time": time.time(),
+            "level": level,
+            "component": self.component,
+            "message": message,
+            **fields,
+        }
         if self.style == "json":
             line = json.dumps(entry, default=str)
         else:
@@ -71,7 +77,7 @@ class RunLog:
 
 
 @contextlib.contextmanager
-def hold_stderr() -> Iterator[None]:
+def hold_stderr() -> Generator[None]:
     """Hold back what is written to file descriptor 2, and show it only if the block fails.
 
     For `import tensorflow`, whose native libraries print lines that no log level silences.

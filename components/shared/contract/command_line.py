@@ -103,7 +103,7 @@ def _check_gpus(config: Any) -> None:
 
 def _cause(error: BaseException) -> dict[str, str]:
     """Return the chain of errors that led to one, the nearest first, as a field of its log line."""
-    links = []
+    links: list[str] = []
     while cause := error.__cause__:
         links.append(f"{type(cause).__name__}: {cause}")
         error = cause

@@ -6,7 +6,7 @@ executor_output.json, the only way for a container to tell the metadata of its a
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from components.shared import errors, storage
 
@@ -25,7 +25,7 @@ def decode(text: str) -> dict[str, Any]:
         content = None
     if not isinstance(content, dict):
         raise errors.UsageError(f"--executor-input: expected a JSON object, got {text[:80]!r}")
-    return content
+    return cast(dict[str, Any], content)
 
 
 def _local_path(artifact: dict[str, Any]) -> str:

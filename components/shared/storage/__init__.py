@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,7 +70,7 @@ def abort_upload(uri: str, upload: str) -> None:
 
 
 @contextlib.contextmanager
-def open_read(uri: str) -> Iterator[BinaryIO]:
+def open_read(uri: str) -> Generator[BinaryIO]:
     """Open a file for seekable binary reading; one of an object store is fetched whole.
 
     Raises:
@@ -145,7 +145,7 @@ def publish_file(source: Path, uri: str) -> str:
 
 
 @contextlib.contextmanager
-def create(uri: str) -> Iterator[BinaryIO]:
+def create(uri: str) -> Generator[BinaryIO]:
     """Write a file that is published under `uri`, whole, when the block ends without an error.
 
     Raises:

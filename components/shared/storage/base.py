@@ -4,7 +4,7 @@ import contextlib
 import errno
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -90,7 +90,7 @@ def _explain(error: OSError, place: str) -> StorageError:
 
 
 @contextlib.contextmanager
-def disk_errors(place: str = "") -> Iterator[None]:
+def disk_errors(place: str = "") -> Generator[None]:
     """Turn the failures of this machine's disks within a block into StorageError.
 
     Only around the use of a file: any other OSError is a bug, and shows its traceback.

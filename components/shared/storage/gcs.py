@@ -3,6 +3,9 @@
 Credentials are the application default ones (a key file, workload identity, gcloud's); STORAGE_EMULATOR_HOST is obeyed.
 """
 
+# pyright: standard
+# (not strict: its libraries have no complete types)
+
 import http.client
 import logging
 from collections.abc import Callable

@@ -50,7 +50,8 @@ class Local:
         return local_path(uri).is_file()
 
     def entries(self, uri: str) -> list[Entry]:
-        base, entries = local_path(uri), []
+        base = local_path(uri)
+        entries: list[Entry] = []
         for path in base.rglob("*"):
             with contextlib.suppress(FileNotFoundError):  # another process may have finished with it
                 found = path.stat()
@@ -65,7 +66,7 @@ class Local:
 
     def read_range(self, uri: str, offset: int, num_bytes: int) -> bytes:
         with local_path(uri).open("rb", buffering=0) as file:
-            parts = []
+            parts: list[bytes] = []
             while num_bytes > 0 and (part := os.pread(file.fileno(), num_bytes, offset)):  # at most 2 GiB a call
                 parts.append(part)
                 offset, num_bytes = offset + len(part), num_bytes - len(part)

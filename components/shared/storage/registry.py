@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from components.shared.errors import UsageError
 from components.shared.storage.base import Backend, disk_errors, is_local
@@ -27,7 +27,7 @@ def _make(scheme: str, uri: str) -> Backend:
 
 
 @contextlib.contextmanager
-def backend_of(uri: str) -> Iterator[Backend]:
+def backend_of(uri: str) -> Generator[Backend]:
     """Yield the backend of a URI and turn the failures of this machine's disks into StorageError.
 
     Raises:

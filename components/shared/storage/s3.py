@@ -4,6 +4,9 @@ Everything is configured by the variables and files of AWS's own tools: AWS_ENDP
 also turns on path style), AWS_REGION or AWS_DEFAULT_REGION, and the usual chain of credentials.
 """
 
+# pyright: standard
+# (not strict: its libraries have no complete types)
+
 import base64
 import contextlib
 import hashlib

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,7 @@ class Cache:
         folder.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> Generator[None]:
         with (self.folder / ".lock").open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -106,7 +106,7 @@ class Cache:
             )
 
     def _files(self) -> dict[str, os.stat_result]:
-        found = {}
+        found: dict[str, os.stat_result] = {}
         for path in self.folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # a download that ended meanwhile
                 found[path.name] = path.stat()
@@ -192,7 +192,7 @@ def _stage(files: Sequence[Wanted], cache_dir: Path | None, progress: Callable[[
     def one(file: Wanted) -> Path:
         return cache.fetch(file) if cache and not is_local(file.uri) else _verified(local_path(file.uri), file)
 
-    paths = []
+    paths: list[Path] = []
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         for path in pool.map(one, files):
             paths.append(path)
