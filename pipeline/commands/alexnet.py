@@ -8,7 +8,20 @@ from types import ModuleType
 
 from components.shared import storage
 from components.shared.errors import AlexNetError, StorageError
-from pipeline.commands import artifacts, compile, doctor, gc, images, logs, rerun, run, status, submit
+from pipeline.commands import (
+    artifacts,
+    compile,
+    completion,
+    doctor,
+    gc,
+    images,
+    logs,
+    rerun,
+    run,
+    runs,
+    status,
+    submit,
+)
 from pipeline.commands.options import CANCELLED
 from pipeline.images import VERSION
 
@@ -18,8 +31,8 @@ from pipeline.images import VERSION
 COMMANDS = {
     "on this machine": (run, rerun, gc),
     "on Kubeflow": (submit, doctor),
-    "runs, here or there": (status, logs, artifacts),
-    "the project itself": (compile, images),
+    "runs, here or there": (runs, status, logs, artifacts),
+    "the project itself": (compile, images, completion),
 }
 # Component command lines of their own, under a short name: module, and what the overview says.
 COMPONENTS = {
@@ -40,7 +53,7 @@ def _overview() -> str:
     groups["components"] = [(name, text) for name, (_, text) in COMPONENTS.items()]
     lines = []
     for title, commands in groups.items():
-        lines += ["", f"{title}:", *(f"  {name:<10} {text}" for name, text in commands)]
+        lines += ["", f"{title}:", *(f"  {name:<11} {text}" for name, text in commands)]
     return "\n".join([*lines, "", "`alexnet COMMAND --help` says more."]).lstrip("\n")
 
 
@@ -55,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     result.add_argument("--version", action="version", version=f"alexnet {VERSION}")
+    result.set_defaults(command_line=result)  # for `alexnet completion`
     commands = result.add_subparsers(dest="command", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
     for modules in COMMANDS.values():
         for module in modules:
