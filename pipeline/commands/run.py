@@ -99,7 +99,7 @@ def _run_all(arguments: argparse.Namespace, run: Run, pipeline: ir.Pipeline, giv
 def open_report(path: str) -> None:
     """Open a report in the browser, or say where it is."""
     uri = Path(path).absolute().as_uri()
-    if not webbrowser.open(uri):
+    if not webbrowser.open_new_tab(uri):
         sys.stderr.write(f"alexnet: no browser could be started; open {uri} in yours\n")
 
 
