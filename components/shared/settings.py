@@ -37,6 +37,7 @@ REGISTRY = Variable("ALEXNET_REGISTRY", "registry and path before alexnet/NAME:V
 SOURCE = Variable("ALEXNET_SOURCE", "label org.opencontainers.image.source of the images")
 BASE_IMAGE = Variable("BASE_IMAGE", "base of the images", shown="that of docker/Dockerfile")
 IMAGE = Variable("ALEXNET_IMAGE", "image of this pod, for the record of the task; pipeline.yaml sets it")
+TERM = Variable("TERM", "with dumb or unknown, plain lines instead of the live table")
 # ---- of Kubeflow
 ENDPOINT = Variable("KF_PIPELINES_ENDPOINT", "URL of the server: the default of --endpoint")
 UI_ENDPOINT = Variable("KF_PIPELINES_UI_ENDPOINT", "URL of the web pages, for links and logs", shown="the endpoint")
@@ -59,7 +60,7 @@ AWS_ENDPOINT = Variable("AWS_ENDPOINT_URL", "the same, of less weight", in_conta
 AWS_REGION = Variable("AWS_REGION", "region of the bucket", shown="AWS's own files", in_containers=True)
 
 VARIABLES = (
-    *(LOG, CACHE_GB, STORAGE_TIMEOUT, REGISTRY, SOURCE, BASE_IMAGE, IMAGE),
+    *(LOG, CACHE_GB, STORAGE_TIMEOUT, REGISTRY, SOURCE, BASE_IMAGE, IMAGE, TERM),
     *(ENDPOINT, UI_ENDPOINT, TOKEN_PATH, CERTIFICATES, KUBECONFIG, POD_NAME),
     *(EMULATOR, S3_ENDPOINT, AWS_ENDPOINT, AWS_REGION),
     Variable(

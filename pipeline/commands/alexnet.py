@@ -53,7 +53,7 @@ def _overview() -> str:
     groups["components"] = [(name, text) for name, (_, text) in COMPONENTS.items()]
     lines = []
     for title, commands in groups.items():
-        lines += ["", f"{title}:", *(f"  {name:<11}{text}" for name, text in commands)]
+        lines += ["", f"{title}:", *(f"  {name:<11} {text}" for name, text in commands)]
     return "\n".join([*lines, "", "`alexnet COMMAND --help` says more."]).lstrip("\n")
 
 
@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     for name, (_, text) in COMPONENTS.items():
         commands.add_parser(name, help=text, add_help=False)
     # For the page of docs/reference, and for the scripts of shells.
-    result.set_defaults(commands=commands, parser=result)
+    result.set_defaults(commands=commands, command_line=result)
     return result
 
 

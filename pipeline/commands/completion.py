@@ -1,21 +1,44 @@
-"""`alexnet completion`: print what completes the command in a shell."""
+"""`alexnet completion`: what makes TAB complete commands and flags in a shell.
+
+In bash: eval "$(alexnet completion bash)"
+In zsh: alexnet completion zsh > a folder of $fpath/_alexnet
+In tcsh: alexnet completion tcsh > FILE; source FILE
+"""
 
 import argparse
 
-SHELLS = ("bash", "zsh", "tcsh")
+FOLDERS, FILES = ("--root", "--release", "--out"), ("--params",)
+
+
+def _prepare(parser: argparse.ArgumentParser) -> None:
+    """Say which arguments are paths, and that commands complete although no help lists them."""
+    import shtab
+
+    for action in parser._actions:
+        if set(action.option_strings) & {*FOLDERS, *FILES}:
+            kind = shtab.FILE if set(action.option_strings) & set(FILES) else shtab.DIRECTORY
+            action.complete = kind  # type: ignore[attr-defined]
+        if isinstance(action, argparse._SubParsersAction):
+            action.help = "command"
+            for command in action.choices.values():
+                _prepare(command)
 
 
 def completion_command(arguments: argparse.Namespace) -> int:
-    """Print the completion script of a shell."""
+    """Print the script of a shell."""
     import shtab
 
-    arguments.commands.help = "command"  # shtab leaves out what the help does not list
-    print(shtab.complete(arguments.parser, shell=arguments.shell))
+    _prepare(arguments.command_line)
+    print(shtab.complete(arguments.command_line, arguments.shell))
     return 0
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.epilog = 'In bash: eval "$(alexnet completion bash)"'
-    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help="bash, zsh or tcsh")
+    parser.add_argument(
+        "shell",
+        metavar="SHELL",
+        choices=["bash", "zsh", "tcsh"],
+        help='%(choices)s; for instance in ~/.bashrc: eval "$(alexnet completion bash)"',
+    )
     parser.set_defaults(action=completion_command)

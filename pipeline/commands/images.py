@@ -15,7 +15,6 @@ def images_command(arguments: argparse.Namespace) -> int:
     stages: list[str] = arguments.stage or list(STAGES)
     if unknown := set(stages) - set(STAGES):
         raise UsageError(f"{', '.join(sorted(unknown))}: expected images among {', '.join(STAGES)}")
-    console = Console()
     if arguments.action_name == "digests":
         for stage, digest in images.write_digests(stages).items():
             print(f"{stage:<11} {digest}")
@@ -26,8 +25,10 @@ def images_command(arguments: argparse.Namespace) -> int:
         if arguments.action_name == "sbom":
             print(images.write_sbom(stage))
             continue
-        {"build": images.build, "push": images.push}[arguments.action_name](stage, console)
-        console.line(f"{stage:<11} {arguments.action_name} done in {runlog.format_seconds(time.monotonic() - start)}")
+        with Console() as console:
+            {"build": images.build, "push": images.push}[arguments.action_name](stage, console)
+            took = runlog.format_seconds(time.monotonic() - start)
+            console.finish(stage, f"{arguments.action_name} done in {took}")
     return 0
 
 

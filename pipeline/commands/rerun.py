@@ -41,7 +41,6 @@ def rerun_command(arguments: argparse.Namespace) -> int:
     Returns:
         The exit code: 0, 1 for a failed task, 4 when stopped.
     """
-    console = Console()
     home = home_of(storage.absolute(arguments.root)).absolute()
     record = _record(arguments, home)
     given = arguments.param + ([f"gpus={arguments.gpus}"] if arguments.gpus is not None else [])
@@ -54,7 +53,8 @@ def rerun_command(arguments: argparse.Namespace) -> int:
             raise UsageError("--shell: opens a container, so it needs --runner docker")
         return engine.shell(step.task, step.command(), step.gpus)
     try:
-        perform(step, engine, None, console)
+        with Console() as console:
+            perform(step, engine, None, console)
     finally:
         print(f"folder: {step.folder}")
     for line in rerun.differences(record, rerun.read(step.folder / "task.json")):

@@ -30,7 +30,8 @@ def _sample_release(run: Run, home: Path, console: Console) -> str:
     code, error = ProcessEngine().call("sample", words, log_path, console)
     if code != 0:
         raise TaskFailed(f"sample failed with exit code {code}: {error or 'see its log'}\nlog: {log_path}")
-    console.line(f"{'sample':<12} done in {runlog.format_seconds(time.monotonic() - start)}, {release}")
+    took = runlog.format_seconds(time.monotonic() - start)
+    console.finish("sample", f"done in {took}, {release}")
     return str(release)
 
 
@@ -71,35 +72,53 @@ def _placed(task: ir.Task, values: dict[str, ir.Value]) -> ir.Task:
     return replace(task, image=images.without_gpus(task.image)) if values.get(source, "0") == "0" else task
 
 
+def _run_all(arguments: argparse.Namespace, run: Run, pipeline: ir.Pipeline, given: dict[str, ir.Value]) -> None:
+    """Make the sample release if none is named, and run every task; raises as `run_pipeline`."""
+    home, root_uri = run.run_dir.parents[1], storage.absolute(arguments.root)
+    with Console() as console:
+        console.line(f"run {run.run_id}, folder {run.run_dir}")
+        # ---- the input ----
+        if arguments.release:
+            release_uri = storage.absolute(arguments.release)
+        else:
+            release_uri = _sample_release(run, home, console)
+        # A laptop has no GPUs unless its owner says so; without a release there is little to learn.
+        local = {"gpus": "0", "evaluate_gpus": "0"}
+        local |= {} if arguments.release else {"recipe": "smoke"}
+        run.values = pipeline.defaults | local | given
+        run.values |= {"release_uri": release_uri, "root_uri": root_uri}
+        run.values["release_fingerprint"] = release.fingerprint(release_uri)
+        # ---- the tasks ----
+        pipeline = replace(pipeline, tasks=[_placed(task, run.values) for task in pipeline.tasks])
+        places = {release_uri: False, root_uri: True, str(home): True}
+        engine = engine_for(arguments.runner, places)
+        cache = None if arguments.no_cache else Cache(home / "cache")
+        run_pipeline(pipeline, run, engine, cache, console)
+
+
+def open_report(path: str) -> None:
+    """Open a report in the browser, or say where it is."""
+    uri = Path(path).absolute().as_uri()
+    if not webbrowser.open_new_tab(uri):
+        sys.stderr.write(f"alexnet: no browser could be started; open {uri} in yours\n")
+
+
 def run_command(arguments: argparse.Namespace) -> int:
     """Run the committed pipeline.yaml locally.
 
     Returns:
         The exit code: 0, 1 for a failed task, 4 when stopped.
     """
-    console = Console()
     pipeline = ir.load()
     given = pipeline.parse(arguments.param)
     # ---- the place: bulk data anywhere, the run folder on this machine ----
     root_uri = storage.absolute(arguments.root)
     storage.check_writable(root_uri)
-    home = home_of(root_uri)
-    run = new_run(home, {})
-    console.line(f"run {run.run_id}, folder {run.run_dir}")
+    run = new_run(home_of(root_uri), {})
+    # ---- the run ----
     status, failure = "failed", None
     try:
-        # ---- the input ----
-        release_uri = storage.absolute(arguments.release) if arguments.release else _sample_release(run, home, console)
-        # A laptop has no GPUs unless its owner says so; without a release there is little to learn from.
-        local = {"gpus": "0", "evaluate_gpus": "0"} | ({} if arguments.release else {"recipe": "smoke"})
-        run.values = pipeline.defaults | local | given
-        run.values |= {"release_uri": release_uri, "root_uri": root_uri}
-        run.values["release_fingerprint"] = release.fingerprint(release_uri)
-        # ---- the tasks ----
-        pipeline = replace(pipeline, tasks=[_placed(task, run.values) for task in pipeline.tasks])
-        engine = engine_for(arguments.runner, {release_uri: False, root_uri: True, str(home): True})
-        cache = None if arguments.no_cache else Cache(home / "cache")
-        run_pipeline(pipeline, run, engine, cache, console)
+        _run_all(arguments, run, pipeline, given)
         status = "succeeded"
     except (Interrupted, KeyboardInterrupt) as error:
         status, failure = "cancelled", str(error) or "stopped"
@@ -115,7 +134,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     elif status == "succeeded":
         print(_summary(result))
     if arguments.open and "report" in result:
-        webbrowser.open(Path(result["report"]).as_uri())
+        open_report(result["report"])
     return {"succeeded": 0, "failed": 1, "cancelled": CANCELLED}[status]
 
 
@@ -130,6 +149,6 @@ def register(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a pipeline parameter")
     parser.add_argument("--no-cache", action="store_true", help="run every step again")
-    parser.add_argument("--open", action="store_true", help="open the report in the browser at the end")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.add_argument("--open", action="store_true", help="open the report in the browser at the end")
     parser.set_defaults(action=run_command)

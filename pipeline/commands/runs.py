@@ -1,111 +1,139 @@
-"""`alexnet runs`: list the runs of a root, with their errors and reports."""
+"""`alexnet runs`: the runs of a root, newest first, with their errors.
+
+Shown are the run folders of this machine, and under the root the records of how runs ended
+(`outcomes/*.json`), which those on a cluster leave too.
+"""
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from components.shared import runlog, storage
-from pipeline.commands.options import DEFAULT_ROOT
+from components.shared.errors import DataError, StorageError
+from pipeline.commands.options import DEFAULT_ROOT, home_of
 from pipeline.kubeflow import runs
-from pipeline.kubeflow.argo import TaskRun
 
 
 @dataclass
-class Row:
-    """One run, as it is listed. What is not known is None or empty."""
+class Summary:
+    """One run in a line; a field that is not known is None or empty."""
 
     run_id: str
     state: str
-    started: float | None = None  # seconds since 1970
-    seconds: float | None = None
+    started: float | None = None  # seconds since the epoch
+    ended: float | None = None
     recipe: str = ""
-    top1_error: float | None = None  # fractions, ten crops
+    top1_error: float | None = None
     top5_error: float | None = None
     report: str = ""
 
 
-def _of_folder(run_dir: Path) -> Row:
-    """Read a run folder of this machine."""
-    view = runs.local(run_dir)
-    path = run_dir / "run.json"
-    parameters = runs.read_json(path).get("parameters", {}) if path.is_file() else {}
-    row = Row(view.run_id, view.state, recipe=parameters.get("recipe", ""))
-    started = [task.started for task in view.tasks if task.started]
-    if started:
-        row.started = min(started)
-        row.seconds = max(task.ended or task.started for task in view.tasks) - row.started
-    for task in view.tasks:
-        if task.name == "evaluate":
-            _add_errors(row, task)
-    return row
+def _of_folder(folder: Path) -> Summary:
+    """Read a run folder; its name starts with the time at which the run began."""
+    result = Summary(folder.name, "damaged")
+    try:
+        result.started = datetime.strptime(folder.name[:15], "%Y%m%d-%H%M%S").timestamp()
+    except ValueError:
+        result.started = folder.stat().st_mtime
+    try:
+        view = runs.local(folder)
+        record = folder / "run.json"
+        parameters = runs.read_json(record)["parameters"] if record.is_file() else {}
+    except (DataError, KeyError):
+        return result
+    result.state, result.recipe = view.state, str(parameters.get("recipe", ""))
+    if view.state in runs.FINAL and view.tasks:
+        result.ended = max(task.ended for task in view.tasks)
+    for artifact in (artifact for task in view.tasks for artifact in task.artifacts):
+        if (artifact.task, artifact.name) == ("evaluate", "report"):
+            result.report = artifact.uri
+        if (artifact.task, artifact.name) == ("evaluate", "metrics"):
+            metrics = runs.metadata_of(artifact) or {}
+            result.top1_error = metrics.get("top1_error")
+            result.top5_error = metrics.get("top5_error")
+    return result
 
 
-def _add_errors(row: Row, task: TaskRun) -> None:
-    places = {artifact.name: Path(artifact.uri) for artifact in task.artifacts}
-    if places.get("metrics") and places["metrics"].is_file():
-        metrics = runs.read_json(places["metrics"])
-        row.top1_error, row.top5_error = metrics["top1_error"], metrics["top5_error"]
-    if places.get("report"):
-        row.report = str(places["report"])
-
-
-def _of_outcome(record: dict[str, Any], modified: float) -> Row:
-    """Read the record of a run's end, which every run of any machine leaves under its root."""
-    recipe = record.get("parameters", {}).get("recipe", "")
-    return Row(record["run_id"], record["state"].lower(), started=modified, recipe=recipe)
-
-
-def found(root_uri: str) -> list[Row]:
-    """List the runs of a root, the newest first.
+def _of_outcomes(root_uri: str) -> dict[str, Summary]:
+    """Read the records under a root; of a run that ended more than once, the last one.
 
     Raises:
-        DataError: a record is damaged.
         StorageError: the root cannot be read.
     """
-    rows = {}
-    folder = storage.join(root_uri, "outcomes")
-    for entry in storage.list_files(folder):
-        if entry.name.endswith(".json"):
-            row = _of_outcome(storage.read_json(storage.join(folder, entry.name)), entry.modified)
-            rows[row.run_id] = row
+    place = storage.join(root_uri, "outcomes")
+    found: dict[str, Summary] = {}
+    for entry in sorted(storage.list_files(place), key=lambda entry: entry.modified):
+        try:
+            record = json.loads(storage.read_bytes(storage.join(place, entry.name)))
+            recipe = str(record["parameters"].get("recipe", ""))
+            run_id, state = record["run_id"], record["state"].lower()
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # no record of ours
+        found[run_id] = Summary(run_id, state, ended=entry.modified, recipe=recipe)
+    return found
+
+
+def _is_of(folder: Path, root_uri: str) -> bool:
+    """Tell whether a run used a root: remote ones share the local folder for runs."""
     if storage.is_local(root_uri):
-        for run_dir in (storage.local_path(root_uri) / "runs").glob("*/"):
-            row = _of_folder(run_dir)
-            rows[row.run_id] = row
-    return sorted(rows.values(), key=lambda row: row.started or 0, reverse=True)
+        return True
+    try:
+        return runs.read_json(folder / "run.json")["parameters"].get("root_uri") == root_uri
+    except (DataError, StorageError, KeyError):
+        return False
 
 
-def _line(row: Row) -> str:
-    errors = "-"
-    if row.top1_error is not None and row.top5_error is not None:
-        errors = f"{100 * row.top1_error:.1f} / {100 * row.top5_error:.1f} %"
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.started)) if row.started else "-"
-    length = runlog.format_seconds(row.seconds) if row.seconds is not None else "-"
-    return f"{row.run_id:<26} {row.state:<10} {when:<16} {length:>8}  {errors:>14}  {row.recipe}"
+def _line(run: Summary) -> str:
+    when = run.started or run.ended
+    shown = time.strftime("%Y-%m-%d %H:%M", time.localtime(when)) if when else "-"
+    took = runlog.format_seconds(run.ended - run.started) if run.started and run.ended else "-"
+    errors = ["-" if error is None else f"{100 * error:.1f} %" for error in (run.top1_error, run.top5_error)]
+    return (
+        f"{run.run_id:<24}  {run.state:<9}  {shown:<16}  {took:>8}  {run.recipe or '-':<12}  "
+        f"{errors[0]:>7}  {errors[1]:>7}  {run.report or '-'}"
+    )
 
 
 def runs_command(arguments: argparse.Namespace) -> int:
-    """Print the runs of a root."""
-    root_uri = storage.absolute(arguments.root)
-    rows = found(root_uri)
+    """List the runs of a root.
+
+    Returns:
+        The exit code: 1 when the records under the root could not be read.
+    """
+    root_uri, code = storage.absolute(arguments.root), 0
+    home = home_of(root_uri)
+    found: dict[str, Summary] = {}
+    try:
+        found = _of_outcomes(root_uri)
+    except StorageError as error:
+        sys.stderr.write(f"alexnet: {error}\n")
+        code = 1
+    # A folder says more than a record.
+    folders = [path for path in (home / "runs").glob("*") if path.is_dir()]
+    found |= {folder.name: _of_folder(folder) for folder in folders if _is_of(folder, root_uri)}
+    newest = sorted(found.values(), key=lambda run: run.started or run.ended or 0, reverse=True)
     if arguments.json:
-        print(json.dumps([asdict(row) for row in rows]))
-    elif not rows:
+        listed: list[dict[str, Any]] = [asdict(run) for run in newest]
+        print(json.dumps(listed))
+    elif not newest:
         print(f"no runs under {root_uri}")
     else:
-        print(f"{'run':<26} {'state':<10} {'started':<16} {'time':>8}  {'top-1 / top-5':>14}  recipe")
-        for row in rows:
-            print(_line(row))
-            if row.report:
-                print(f"  {row.report}")
-    return 0
+        print(
+            f"{'run':<24}  {'state':<9}  {'when':<16}  {'duration':>8}  {'recipe':<12}  "
+            f"{'top-1':>7}  {'top-5':>7}  report"
+        )
+        for run in newest:
+            print(_line(run))
+    return code
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--root", default=DEFAULT_ROOT, help="folder or URI of the runs (default %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one JSON array")
+    parser.add_argument("--root", default=DEFAULT_ROOT, help="folder or URI that the runs used (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
     parser.set_defaults(action=runs_command)

@@ -47,15 +47,15 @@ def submit_command(arguments: argparse.Namespace) -> int:
     """
     if arguments.upload and arguments.no_cache:
         raise UsageError("--no-cache: changes the file that is sent, so it does not go with --upload; leave out one")
-    console = Console()
     # ---- all that can be wrong here is found before the server is asked ----
     pipeline, given = ir.load(), submission.documents()
     from_file = submission.read_file(arguments.params) if arguments.params else []
     values = submission.parameters(pipeline, from_file + arguments.param)
     submission.check_pods(given, arguments.allow_tags)
     server = connect(arguments)
-    console.status("release", "looking for it from here")
-    console.line(submission.fingerprint(values))
+    with Console() as console:
+        console.status("release", "looking for it from here")
+        console.line(submission.fingerprint(values))
     # ---- the run ----
     body = submission.run_body(
         _source(arguments, server, given),
@@ -72,12 +72,13 @@ def submit_command(arguments: argparse.Namespace) -> int:
     # ---- how it goes ----
     start = time.monotonic()
     try:
-        view = watch(server, run_id, arguments.interval, arguments.timeout, arguments.patience, console)
+        with Console() as console:
+            view = watch(server, run_id, arguments.interval, arguments.timeout, arguments.patience, console)
     except KeyboardInterrupt:
         sys.stderr.write(f"alexnet: no longer watching; run {run_id} goes on\n")
         raise
     logs.explain(view, server)
-    console.line(f"watched for {runlog.format_seconds(time.monotonic() - start)}")
+    Console().line(f"watched for {runlog.format_seconds(time.monotonic() - start)}")
     print(summary(view))
     return FINAL[view.state]
 

@@ -66,7 +66,7 @@ def watch(client: Client, run_id: str, interval: float, timeout: float, patience
             # Between two tries to pull, Kubernetes calls it by one name and then by another: said once.
             now = "no image" if lacks_image(task) else sentence(task)
             if said.get(task.name) != now:
-                console.line(f"{task.name:<12} {sentence(task)}")
+                console.finish(task.name, sentence(task))
                 said[task.name] = now
         stopped_here = stopped_here or view.state == "cancelling"
         if view.state == "failed" and stopped_here:
@@ -77,8 +77,11 @@ def watch(client: Client, run_id: str, interval: float, timeout: float, patience
             raise TimedOut(
                 f"run {run_id}: still {view.state} after {timeout:g} s; it goes on. Watch it at {view.place}"
             )
-        current = next((task for task in reversed(view.tasks) if task.state == "running"), None)
-        console.status(
-            current.name if current else "run", f"{view.state} {elapsed(current) if current else ''}".strip()
-        )
+        running = [task for task in reversed(view.tasks) if task.state == "running"]
+        for task in running:
+            console.status(task.name, f"{view.state} {elapsed(task)}".strip())
+        if running:
+            console.finish("run")
+        else:
+            console.status("run", view.state)
         time.sleep(min(interval, max(0.0, deadline - time.monotonic())))

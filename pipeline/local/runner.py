@@ -160,6 +160,7 @@ def perform(step: Step, engine: Engine, cache: Cache | None, console: Console) -
                 cache.put(key, CacheEntry(run_id=step.run_id, outputs=outputs))
         record["outputs"] = outputs
     finally:
+        console.finish(task.name)
         record["seconds"] = round(time.time() - start, 3)
         storage.write_text(step.folder / "task.json", json.dumps(record, indent=1))
     took = f"cached, from run {hit['run_id']}" if hit else f"done in {runlog.format_seconds(record['seconds'])}"

@@ -1,6 +1,7 @@
 """The `alexnet` command: what it refuses, how it says so, and with which exit code."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,3 +97,54 @@ def test_main_returns_its_code_and_restores_the_handler(tmp_path, capsys):
     assert main([]) == 0
     assert "COMMAND" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def completions(words):
+    """Ask bash, which has read the script, how it would complete the last of these words."""
+    script = alexnet("completion", "bash")
+    assert script.returncode == 0, script.stderr
+    ask = f"""
+        COMP_WORDS=({" ".join(words)}) COMP_CWORD={len(words) - 1}
+        _shtab_alexnet alexnet "${{COMP_WORDS[-1]}}" "${{COMP_WORDS[-2]}}"
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    bash = ["bash", "--norc", "-c", f"{script.stdout}\n{ask}"]
+    done = subprocess.run(bash, capture_output=True, text=True, check=True, cwd=PROJECT_DIR)
+    return done.stdout.split()
+
+
+def test_bash_completes_commands_and_flags():
+    assert completions(["alexnet", "ru"]) == ["run", "runs"]
+    assert completions(["alexnet", "run", "--op"]) == ["--open"]
+    assert completions(["alexnet", "run", "--runner", "d"]) == ["docker"]
+    assert completions(["alexnet", "gc", "--root", "pipel"]) == ["pipeline"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_the_completion_is_a_script_of_the_shell(shell):
+    script = alexnet("completion", shell)
+    assert (script.returncode, "alexnet" in script.stdout) == (0, True)
+    if shutil.which(shell) and shell != "tcsh":
+        subprocess.run([shell, "-n"], input=script.stdout, text=True, check=True)
+    assert "eval" in alexnet("completion", "--help").stdout
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_report_opens_in_the_browser(tmp_path, there):
+    browser, report = tmp_path / "browser", tmp_path / "a report.html"
+    if there:
+        browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {tmp_path}/opened\n')
+        browser.chmod(0o755)
+    environment = {"BROWSER": str(browser), "PYTHONPATH": str(PROJECT_DIR), "PATH": str(tmp_path)}
+    code = "import sys; from pipeline.commands.run import open_report; open_report(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(report)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    if there:
+        assert (tmp_path / "opened").read_text() == report.as_uri()
+    assert (report.as_uri() in done.stderr) != there
+
+
+def test_the_end_of_a_pipe_is_no_error():
+    command = f"{sys.executable} -m pipeline.commands.alexnet completion bash | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
