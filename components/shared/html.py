@@ -6,7 +6,7 @@ Only reports import this.
 import base64
 import functools
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -45,7 +45,8 @@ def _environment(folder: Path) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    cast(dict[str, Any], environment.filters).update(percent=percent, thousands="{:,}".format)
+    filters: Any = environment.filters  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    filters.update(percent=percent, thousands="{:,}".format)
     return environment
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from components.shared import manifest, storage
+from components.shared.errors import DataError
 from components.shared.manifest import FileEntry, Kind, Manifest
 from components.shared.runlog import RunLog
 
@@ -35,15 +36,22 @@ class KeyedFolder:
         None when there is none yet, or when files that it names are gone: they are to be made again.
 
         Raises:
-            DataError: the manifest is damaged.
+            DataError: the manifest is damaged, or a file has another size. Readers compare digests.
         """
         if not storage.exists(self.finished_uri):
             return None
         found = replace(manifest.load(self.finished_uri, self.kind), base_uri=self.uri)
-        lost = sorted(found.files.keys() - {entry.name for entry in storage.list_files(self.uri)})
+        sizes = {entry.name: entry.num_bytes for entry in storage.list_files(self.uri)}
+        lost = sorted(found.files.keys() - sizes.keys())
         if lost:
             log.warning(f"{self.uri}: {lost[0]} is gone ({len(lost)} files). Making it again")
             return None
+        for name, entry in found.files.items():
+            if sizes[name] != entry["num_bytes"]:
+                raise DataError(
+                    f"{found.uri(name)}: expected {entry['num_bytes']:,} bytes, got {sizes[name]:,}. "
+                    "The file was changed; remove it and run again"
+                )
         log.info("found finished", uri=self.uri, digest=found.digest)
         return found
 

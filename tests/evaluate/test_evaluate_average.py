@@ -118,7 +118,7 @@ def test_the_order_of_the_networks_changes_nothing(networks, finished, tmp_path,
     again = tmp_path / "again"
     turned = (models[1], models[2], models[0])
     kept = job.run(configure(artifacts, again, models=turned, root_uri=str(folder / "root")))
-    assert "predictions found" in capfd.readouterr().err
+    assert "found finished" in capfd.readouterr().err
     assert kept == metadata
     for name in ("report.html", "summary.md", "metrics.json", "confusion.json"):
         assert (again / name).read_bytes() == (folder / name).read_bytes()

@@ -98,7 +98,7 @@ def test_batch_size_changes_no_label(artifacts, finished, tmp_path):
 def test_second_run_takes_the_kept_predictions(artifacts, finished, capfd):
     folder, metadata = finished
     again = job.run(configure(artifacts, folder))
-    assert "predictions found" in capfd.readouterr().err
+    assert "found finished" in capfd.readouterr().err
     assert again == metadata
 
 

@@ -12,7 +12,7 @@ import pytest
 from components.ingest import images, resize
 from components.ingest.contract import Ingest
 from components.ingest.job import run
-from components.shared import manifest, records
+from components.shared import manifest, records, storage
 from components.shared.errors import DataError
 
 ONE_WORKER = "--direct_running_mode=in_memory --direct_num_workers=1"
@@ -247,8 +247,25 @@ def test_finished_shards_are_verified(sample_release, tmp_path):
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
+    storage.delete(storage.join(dataset.base_uri, "manifest.json"))  # as a run that was killed before its end
     with pytest.raises(DataError, match=r"train-00001-of-00002\.tfrecord: does not match its record"):
         _ingest(sample_release, tmp_path)
+
+
+def test_a_finished_dataset_is_found_and_its_files_are_looked_at(sample_release, tmp_path, capsys):
+    dataset, _ = _ingest(sample_release, tmp_path)
+    capsys.readouterr()
+    again, _ = _ingest(sample_release, tmp_path)
+    assert again == dataset
+    assert "found finished" in capsys.readouterr().err
+    shard = dataset.stage("train-00001-of-00002.tfrecord")
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    with pytest.raises(DataError, match=r"train-00001-of-00002\.tfrecord: expected .* bytes, got .* remove it and run"):
+        _ingest(sample_release, tmp_path)
+    shard.unlink()
+    _ingest(sample_release, tmp_path)
+    assert shard.read_bytes() == whole
 
 
 def test_subset_is_deterministic_and_renumbers_labels(sample_release, tmp_path):

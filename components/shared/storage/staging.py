@@ -179,7 +179,7 @@ def _verified(path: Path, wanted: Wanted) -> Path:
     if not path.is_file():
         raise StorageError(f"{wanted.uri}: not found. Its manifest promises it; run the step that made it again")
     if difference := _difference(path, wanted):
-        raise DataError(f"{wanted.uri}: {difference}. The file changed; run the step that made it again")
+        raise DataError(f"{wanted.uri}: {difference}. The file changed; remove it and run the step that made it again")
     return path
 
 
