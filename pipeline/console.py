@@ -120,7 +120,9 @@ class Console:
         texts = [Text(f"{row.task:<12} {row.text}") for row in rows if row.text]
         if not counted or not self._live:
             return Group(*texts)
-        widths = columns_for([cells for _, cells in counted], self._live.console.width)
+        # A terminal writes ^C behind the table: on a line of its own it would leave a part behind.
+        width = self._live.console.width - len("^C") - 1
+        widths = columns_for([cells for _, cells in counted], width)
         table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="dim")
         for name, width in widths.items():
             right = "right" if name in ("percent", "left", "elapsed") else "left"

@@ -18,8 +18,7 @@ TITLES = {
     "errors": "validation",
     "elapsed": "elapsed",
 }
-# The bar takes the space that is left over.
-BY_IMPORTANCE = ("task", "percent", "left", "rate", "epoch", "loss", "errors", "elapsed")
+BY_IMPORTANCE = ("task", "percent", "left", "rate", "epoch", "loss", "errors", "bar", "elapsed")
 
 
 @dataclass
@@ -92,17 +91,18 @@ def epoch_line(task: str, fields: dict[str, Any], width: int | None = None) -> s
 
 
 def columns_for(rows: list[dict[str, str]], width: int) -> dict[str, int]:
-    """Choose the columns that fit, and their widths; the least important are left out."""
+    """Choose the columns that fit, and their widths; the bar takes the space that is left over."""
     chosen: dict[str, int] = {}
     left = width
     for name in BY_IMPORTANCE:
-        if not any(name in row for row in rows):
+        texts = [row[name] for row in rows if name in row]
+        if not texts and name != "bar":
             continue
-        needed = max(len(text) for text in (TITLES[name], *(row.get(name, "") for row in rows)))
+        needed = max(map(len, (TITLES[name], *texts))) or MIN_BAR
         if chosen and needed + GAP > left:
             break
         chosen[name] = needed
         left -= needed + (GAP if len(chosen) > 1 else 0)
-    if left >= MIN_BAR + GAP:
-        chosen["bar"] = min(MAX_BAR, left - GAP)
+    if "bar" in chosen:
+        chosen["bar"] = min(MAX_BAR, chosen["bar"] + left)
     return {name: chosen[name] for name in TITLES if name in chosen}
