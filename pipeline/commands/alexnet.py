@@ -98,7 +98,10 @@ def main(argv: list[str] | None = None) -> int:
     # Both signals stop the tasks in order.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        arguments = parser().parse_args(words or ["--help"])
+        if not words:
+            parser().print_help()
+            return 0
+        arguments = parser().parse_args(words)
         code = arguments.action(arguments)
         sys.stdout.flush()
     except AlexNetError as error:
