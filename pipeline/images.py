@@ -19,6 +19,7 @@ from components.shared.errors import AlexNetError, UsageError
 from pipeline.components import SOURCE_DIR, code_digest
 from pipeline.console import Console
 
+PLATFORM = "linux/amd64"  # tfx-bsl has no wheel for another kind of Linux
 DIGESTS_PATH = SOURCE_DIR / "images.json"
 SBOM_DIR = SOURCE_DIR / "build" / "sbom"
 
@@ -151,6 +152,7 @@ def build(stage: str, console: Console) -> str:
             tag=tag(stage),
             buildargs=arguments,
             network_mode="host",
+            platform=PLATFORM,
             rm=True,
             decode=True,
         )

@@ -141,7 +141,7 @@ class DockerEngine:
         Returns:
             The exit code of the shell.
         """
-        options = ["--user", self._user, "--network", self._network, "--cap-drop", "ALL"]
+        options = ["--platform", images.PLATFORM, "--user", self._user, "--network", self._network, "--cap-drop", "ALL"]
         for path, writable in self._mounts.items():
             options += ["--mount", f"type=bind,source={path},target={path}" + ("" if writable else ",readonly")]
         for name in self._environment:
@@ -169,6 +169,7 @@ class DockerEngine:
             mounts=mounts,
             read_only=True,
             network_mode=self._network,
+            platform=images.PLATFORM,
             user=self._user,
             environment=self._environment,
             shm_size="2g",

@@ -54,6 +54,7 @@ def test_configuration(stage):
     image = images.client().images.get(need(stage))
     config = image.attrs["Config"]
     environment = dict(item.split("=", 1) for item in config["Env"])
+    assert f"{image.attrs['Os']}/{image.attrs['Architecture']}" == images.PLATFORM
     assert config["User"] == "10001:10001"
     assert (environment["PYTHONUNBUFFERED"], environment["HOME"]) == ("1", "/tmp")
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in image.labels.items()}
@@ -65,7 +66,8 @@ def test_configuration(stage):
 def test_it_holds_the_shared_room_and_its_own(stage):
     code = "import pathlib; print('\\n'.join(str(p) for p in pathlib.Path('.').rglob('*') if p.is_file()))"
     rooms = [PROJECT_DIR / "components" / name for name in ("shared", stage)]
-    expected = {str(p.relative_to(PROJECT_DIR)) for room in rooms for p in room.rglob("*.py")}
+    sources = [p for room in rooms for p in room.rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    expected = {str(p.relative_to(PROJECT_DIR)) for p in sources}
     assert set(python_in(need(stage), code).split()) == expected | {"components/__init__.py"}
 
 
