@@ -70,7 +70,7 @@ def without_gpus(reference: str) -> str:
 
 @contextlib.contextmanager
 def engine_errors(what: str) -> Iterator[None]:
-    """Turn a refusal of the docker engine into an error that says what was asked of it."""
+    """Turn an error of the docker engine into one that names the operation."""
     from docker.errors import DockerException
 
     try:
@@ -164,7 +164,7 @@ def push(stage: str, console: Console) -> None:
     """Push the image of a stage to its registry.
 
     Raises:
-        AlexNetError: the push failed, for instance for want of the image, or no engine answers.
+        AlexNetError: the push failed (the image may be missing), or no engine answers.
     """
     repository, _, version = tag(stage).rpartition(":")
     engine = client()
@@ -201,7 +201,7 @@ def write_digests(stages: Sequence[str]) -> dict[str, str]:
 
 
 def write_sbom(stage: str) -> Path:
-    """Write the CycloneDX list of what an image holds, asked of the image itself: Python and Debian packages.
+    """Write the CycloneDX list of the Python and Debian packages of an image, as found inside it.
 
     Returns:
         The file's path. The same image gives the same bytes.

@@ -20,10 +20,10 @@ from components.shared.runlog import RunLog
 
 
 def choose_device(num_gpus: int) -> None:
-    """Hide the GPUs, or make sure that the one asked for is there.
+    """Hide the GPUs, or check that the requested one exists.
 
     Raises:
-        UsageError: a GPU is asked for and there is none.
+        UsageError: a GPU is requested and there is none.
     """
     if num_gpus == 0:
         tf.config.set_visible_devices([], "GPU")
@@ -108,7 +108,7 @@ def run(config: Evaluate) -> dict[str, dict[str, Any]]:
     Raises:
         DataError: the inputs do not belong together or are damaged.
         StorageError: the root cannot be written.
-        UsageError: the GPU asked for is not there, or a network is given twice.
+        UsageError: the requested GPU does not exist, or a network is listed twice.
     """
     log = RunLog("evaluate")
     evaluation = evaluate(config, log)

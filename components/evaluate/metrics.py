@@ -13,7 +13,7 @@ NUM_BEST = 5
 
 @dataclass(frozen=True)
 class Ranking:
-    """What a network said about N images, by one way of viewing them."""
+    """Predictions of a network for N images, by one way of viewing them."""
 
     labels: np.ndarray  # int32 [N, B], best first
     probabilities: np.ndarray  # float32 [N, B]

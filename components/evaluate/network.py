@@ -128,7 +128,7 @@ class Network:
             logits_NC float32 [N, num_classes], and features_NC, the last hidden layer after its nonlinearity.
 
         Raises:
-            DataError: a layer gives another shape than the network says.
+            DataError: the output of a layer has another shape than the network says.
         """
         outputs: dict[str, tf.Tensor] = {}
         for layer in self._network:

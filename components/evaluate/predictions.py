@@ -111,7 +111,7 @@ def predict(
         What the networks say together, and what each of them says.
 
     Raises:
-        DataError: the data cannot be read, or a network gives NaN or infinity.
+        DataError: the data cannot be read, or a network returns NaN or infinity.
     """
     forwards = [_compile(member, batch_size) for member in members]
     progress = Progress(log, dataset.content["splits"][split]["num_examples"] * len(members), "images")

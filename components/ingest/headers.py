@@ -22,7 +22,7 @@ class Reader:
         uri: the file.
         start: first byte of the part.
         end: behind its last byte.
-        num_ahead: blocks to fetch ahead from an object store; negative: no blocks, only the bytes asked for.
+        num_ahead: blocks to fetch ahead from an object store; negative: no blocks, only the requested bytes.
     """
 
     def __init__(self, uri: str, start: int, end: int, num_ahead: int) -> None:

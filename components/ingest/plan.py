@@ -1,6 +1,6 @@
 """Which image goes into which shard: a permutation by the seed, cut into parts, each kept as a small file.
 
-A worker is told the number of a shard and reads the file of that shard, so that no list of images passes through Beam.
+A worker receives the number of a shard and reads the file of that shard, so that no list of images passes through Beam.
 """
 
 from collections.abc import Iterable

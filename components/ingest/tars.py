@@ -62,7 +62,7 @@ def _pax_records(data: bytes) -> dict[str, str]:
 
 
 def _extended(where: str, at: int, info: tarfile.TarInfo, data: bytes) -> dict[str, str]:
-    """Return what an extended header says of the member behind it, by the names that pax gives to it."""
+    """Return the fields of an extended header for the next member, by their pax names."""
     if info.type == tarfile.GNUTYPE_LONGLINK:
         return {}  # the target of a link, and links are refused
     if info.type == tarfile.GNUTYPE_LONGNAME:

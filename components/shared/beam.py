@@ -60,7 +60,7 @@ def count(num: int, **fields: int) -> None:
 
 
 def check_stop() -> None:
-    """Raise Interrupted when the submitting process was told to stop and this is that process."""
+    """Raise Interrupted if this is the submitting process and it received a stop signal."""
     if _driver.stop.is_set():
         raise Interrupted("stopped by a signal. The same command resumes the work")
 
@@ -156,7 +156,7 @@ def run(
     Args:
         engine: from `engines.check`.
         label: name of the step, on the engine's page.
-        elements: small values; a worker gets them all with the function and is told a number.
+        elements: small values. A worker receives all of them with the function, then one index at a time.
         function: what a worker does with an element: a function of a module or a partial of one. What it makes it
             publishes; it may run twice. It calls `count` and `check_stop`.
         progress: counts where the workers live in this process.

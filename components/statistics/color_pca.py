@@ -17,7 +17,8 @@ MAX_SWEEPS = 12  # four or five do
 def symmetric_eigen(matrix: list[list[float]]) -> tuple[list[float], list[list[float]]]:
     """Compute eigenvalues, ascending, and unit eigenvectors of a symmetric 3x3 matrix by Jacobi's rotations.
 
-    In plain float64 arithmetic, so that every machine gives the same bits; LAPACK's last ones hang on the processor.
+    In plain float64 arithmetic, so that the bits are the same on every machine. The last bits of
+    LAPACK depend on the processor.
 
     Args:
         matrix: symmetric; not changed.

@@ -94,7 +94,7 @@ def run(config: Train) -> Metadata:
         AlexNetError: see `components.train.run.loop.train`.
         DataError: the inputs do not belong together or are damaged.
         StorageError: an input cannot be read or the root cannot be written.
-        UsageError: there are fewer GPUs than asked for, the network cannot be shared among them as asked, or switches
+        UsageError: there are fewer GPUs than requested, the network cannot be shared among them as asked, or switches
             of the recipe contradict each other.
     """
     log = runlog.RunLog("train")

@@ -1,4 +1,4 @@
-"""`alexnet artifacts`: what a run made, listed and downloaded."""
+"""`alexnet artifacts`: list or download the artifacts of a run."""
 
 import argparse
 import json
@@ -37,7 +37,7 @@ def _save(artifact: Artifact, folder: Path) -> list[Path]:
 
 
 def artifacts_command(arguments: argparse.Namespace) -> int:
-    """List the artifacts of a run, and copy them when asked to.
+    """List the artifacts of a run; `--out` copies them.
 
     Returns:
         The exit code: 1 when one could not be had.

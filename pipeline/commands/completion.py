@@ -1,4 +1,4 @@
-"""`alexnet completion`: what makes TAB complete commands and flags in a shell.
+"""`alexnet completion`: print the script that completes commands in a shell.
 
 In bash: eval "$(alexnet completion bash)"
 In zsh: alexnet completion zsh > a folder of $fpath/_alexnet

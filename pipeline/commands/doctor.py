@@ -1,4 +1,4 @@
-"""`alexnet doctor`: check what a run needs, a line each."""
+"""`alexnet doctor`: check the requirements of a run."""
 
 import argparse
 import itertools

@@ -1,4 +1,4 @@
-"""`alexnet gc`: list or delete what killed attempts left behind."""
+"""`alexnet gc`: list or delete leftovers of interrupted runs."""
 
 import argparse
 import time
@@ -10,7 +10,7 @@ DEFAULT_HOURS = 168.0  # a training that waits for its GPUs over a weekend is no
 
 
 def gc_command(arguments: argparse.Namespace) -> int:
-    """Print what is left over under a root, and delete it when asked."""
+    """List leftovers of interrupted runs under a root; `--delete` removes them."""
     found = leftovers.find(storage.absolute(arguments.root), arguments.older_than)
     for one in found:
         age = (time.time() - one.modified) / 3600

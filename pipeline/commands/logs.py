@@ -1,4 +1,4 @@
-"""`alexnet logs`: what the tasks of a run printed."""
+"""`alexnet logs`: print the logs of the tasks of a run."""
 
 import argparse
 import sys

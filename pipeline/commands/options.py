@@ -1,4 +1,4 @@
-"""What several commands share: the root, the engine, the server and the run that is meant."""
+"""Arguments that several commands share: root, engine, server and run."""
 
 import argparse
 from pathlib import Path
@@ -74,7 +74,7 @@ def add_run(parser: argparse.ArgumentParser, *, task_help: str = "") -> None:
 
 
 def find_run(arguments: argparse.Namespace) -> tuple[runs.RunView, client.Client | None]:
-    """Find the run that is asked for, and the server that has it."""
+    """Find the run of the arguments, and its server."""
     home = home_of(storage.absolute(arguments.root))
     if not arguments.endpoint or runs.folder_of(arguments.run, home):
         return runs.find(arguments.run, home), None

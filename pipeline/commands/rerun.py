@@ -1,4 +1,4 @@
-"""`alexnet rerun`: one task of a past run again, also of a run on Kubeflow."""
+"""`alexnet rerun`: run one task of a past run again, also of a run on Kubeflow."""
 
 import argparse
 from pathlib import Path

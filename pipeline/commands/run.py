@@ -1,4 +1,4 @@
-"""`alexnet run`: pipeline.yaml on this machine, a process or container a task."""
+"""`alexnet run`: run pipeline.yaml on this machine, one process or container per task."""
 
 import argparse
 import json
@@ -36,7 +36,7 @@ def _sample_release(run: Run, home: Path, console: Console) -> str:
 
 
 def _result(run: Run, status: str) -> dict[str, Any]:
-    """Collect what a finished run is asked for most: errors and the paths of its artifacts."""
+    """Collect the errors of a run and the paths of its artifacts."""
     result: dict[str, Any] = {"run_id": run.run_id, "status": status, "run_dir": str(run.run_dir)}
     evaluated = run.outputs.get("evaluate")
     if evaluated:

@@ -1,4 +1,4 @@
-"""`alexnet status`: the tasks of a run."""
+"""`alexnet status`: show the state of a run and its tasks."""
 
 import argparse
 import json

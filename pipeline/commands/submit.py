@@ -40,7 +40,7 @@ def summary(view: RunView) -> str:
 
 
 def submit_command(arguments: argparse.Namespace) -> int:
-    """Send pipeline.yaml to a server, and watch the run when asked to.
+    """Send pipeline.yaml to a server; `--watch` follows the run.
 
     Returns:
         The exit code: 0, 1 when the run failed, 4 when it was cancelled.

@@ -1,4 +1,4 @@
-"""What a workflow of Argo says about the tasks of a run: attempts, messages, pods, inputs and outputs.
+"""The tasks of a run as an Argo workflow shows them: attempts, messages, pods, inputs, outputs.
 
 Kubeflow runs a pipeline as such a workflow, and its v1beta1 API returns it whole; the v2beta1 API returns states
 and times only. A task `train` appears as `train-driver`, a pod that decides whether to run, and `train`, which
@@ -54,7 +54,7 @@ def seconds(text: str | None) -> float:
 
 
 def own_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Return what a step said about an artifact, without what Kubeflow adds when it hands it on."""
+    """Return the metadata of an artifact, without the keys that Kubeflow adds."""
     return {k: v for k, v in metadata.items() if k not in ("display_name", "store_session_info")}
 
 
@@ -231,7 +231,7 @@ def _inputs(tasks: list[TaskRun]) -> list[list[dict[str, Any]]]:
 
 
 def _metadata_by_uri(tasks: list[TaskRun]) -> dict[str, dict[str, Any]]:
-    """Return what the steps said about their outputs, as the steps after them were told it."""
+    """Return the outputs of the steps, from the inputs of later steps."""
     return {a["uri"]: own_metadata(a.get("metadata", {})) for artifacts in _inputs(tasks) for a in artifacts}
 
 

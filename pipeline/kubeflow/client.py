@@ -1,7 +1,7 @@
 """Requests to a Kubeflow Pipelines server: address, credentials, retries, and errors that say what to do.
 
-The transport is kfp's own generated client. Bodies and answers stay plain JSON, which has what that client's models
-leave out, and every request has a time limit, which `kfp.Client` does not set.
+The transport is kfp's own generated client. Requests and responses are plain JSON because kfp's
+models drop fields. Every request has a timeout; `kfp.Client` sets none.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ def _reason(body: str) -> str:
 
 
 def _token_source(token: str) -> Callable[[], str]:
-    """Return what gives the token: the one that was passed, or a file, read anew since the cluster renews it."""
+    """Return a function for the token: the argument, or a file that is read each time, since the cluster renews it."""
     path = settings.TOKEN_PATH.get()
     if token or not (path or Path(TOKEN_PATH).is_file()):
         return lambda: token
@@ -223,7 +223,7 @@ class Client:
     def pages(
         self, path: str, key: str, patience_seconds: float = PATIENCE_SECONDS, **query: Any
     ) -> Iterator[dict[str, Any]]:
-        """Yield the entries of a list that the server gives page by page."""
+        """Yield the entries of a list that the server returns in pages."""
         token = ""
         while True:
             params = [(k, v) for k, v in ({"page_size": 100, "page_token": token} | query).items() if v != ""]

@@ -114,7 +114,7 @@ def retry_text(settings: dict[str, str]) -> str:
     """Say what Argo tries again, from its config map.
 
     Argo merges `templateDefaults` into every template, so a policy there holds for tasks with set_retry too: Kubeflow
-    gives these a limit and a backoff and no policy.
+    sets a limit and a backoff, but no policy.
 
     Args:
         settings: data of the config map: a key a setting, or all of them under `config`.

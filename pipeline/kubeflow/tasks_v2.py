@@ -35,7 +35,7 @@ def _rows(client: Client, run_id: str, patience_seconds: float) -> list[dict[str
 
 
 def _specification(client: Client, run: dict[str, Any]) -> dict[str, Any]:
-    """Return what the run was made of; that of an uploaded version is asked for."""
+    """Return the pipeline of a run; that of an uploaded version is fetched."""
     sent = run.get("pipeline_spec")
     if not sent and (reference := run.get("pipeline_version_reference")):
         path = f"/apis/v2beta1/pipelines/{reference['pipeline_id']}/versions/{reference['pipeline_version_id']}"
@@ -59,7 +59,7 @@ def _kind(artifact: dict[str, Any]) -> str:
 
 
 def _metadata(artifacts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what a step said about an artifact, or about metrics, of which each value is an artifact."""
+    """Return the metadata of an artifact, or of metrics, where each value is an artifact."""
     found: dict[str, Any] = {}
     for artifact in artifacts:
         found |= own_metadata(artifact.get("metadata", {}))
@@ -91,7 +91,7 @@ def _outputs(row: dict[str, Any], task: TaskRun) -> None:
 
 
 def _executor_input(row: dict[str, Any]) -> dict[str, Any]:
-    """Build what the driver told the executor of a task, as far as a rerun needs it."""
+    """Build the executor input of a task, as far as a rerun needs it."""
     given = row.get("inputs", {}).get("parameters", [])
     artifacts = {
         name: {

@@ -97,7 +97,7 @@ class ProcessEngine:
                 raise _stopped(name) from None
 
     def _stop(self, process: subprocess.Popen[bytes], console: Console, name: str) -> None:
-        """Ask the process group to end; kill it when it does not, or when asked twice."""
+        """Terminate the process group; kill it if it does not end, or at a second interrupt."""
         console.line(f"{name:<12} stopping; once more to kill it")
         with contextlib.suppress(ProcessLookupError):
             try:

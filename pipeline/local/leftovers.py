@@ -1,4 +1,4 @@
-"""What killed attempts left under a root: found, and deleted when asked.
+"""Find and delete leftovers of interrupted runs under a root.
 
 Each component publishes under `<root>/<component>/<key>/`, `manifest.json` last: then the folder is finished.
 Nothing that a published manifest names is ever listed: neither the folder's own, nor a manifest of a run.
@@ -21,7 +21,7 @@ from pipeline.components import COMPONENTS
 
 @dataclass(frozen=True)
 class Leftover:
-    """A file, or an upload that was begun, which nobody needs."""
+    """An unneeded file, or an unfinished upload."""
 
     uri: str
     num_bytes: int
@@ -72,7 +72,7 @@ def _record(name: str) -> str:
 def _in_folder(
     component: str, uri: str, entries: list[storage.Entry], oldest: float, named: set[str]
 ) -> Iterator[Leftover]:
-    """Yield what is left over in `<root>/<component>/<key>/`; the names of `entries` are relative to it."""
+    """Yield the leftovers in `<root>/<component>/<key>/`; the names of `entries` are relative to it."""
     names = {entry.name for entry in entries}
     is_finished = FINISHED in names
     if is_finished:
@@ -92,7 +92,7 @@ def _in_folder(
 
 
 def find(root_uri: str, hours: float) -> list[Leftover]:
-    """Find what killed attempts left under a root and nobody touched for some hours.
+    """Find leftovers under a root that are older than some hours.
 
     Raises:
         StorageError: there is nothing at all under the root.

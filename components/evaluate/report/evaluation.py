@@ -124,7 +124,7 @@ def measure_singles(singles: list[dict[str, float]]) -> dict[str, float]:
     """Compute the mean errors of single networks, by ten crops, as fractions.
 
     Args:
-        singles: what `measure` gives for each network on the same images.
+        singles: the result of `measure` for each network on the same images.
     """
     num_answers = sum(numbers["num_examples"] for numbers in singles)
     means = {

@@ -1,7 +1,7 @@
-"""What Kubeflow's launcher tells a component by `--executor-input`, and what it reads back.
+"""The interface to Kubeflow's launcher: `--executor-input` and executor_output.json.
 
-The launcher replaces `{{$}}` in the command line by this JSON; after the component ended well it reads
-executor_output.json, the only way for a container to tell the metadata of its artifacts.
+The launcher replaces `{{$}}` in the command line by this JSON. If the component succeeds, the
+launcher reads executor_output.json: the only way for a container to set artifact metadata.
 """
 
 import json

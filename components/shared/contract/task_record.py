@@ -20,10 +20,10 @@ def write(component: str, root_uri: str, executor_input: dict[str, Any], log: Ru
     Outside of a cluster nothing is written: the local runner keeps its own record.
 
     Args:
-        component: name of the room.
+        component: its name.
         root_uri: where; empty: nowhere.
         executor_input: what Kubeflow passed.
-        log: hears of a record that could not be written, which is no reason for a step to fail.
+        log: for a warning when the record cannot be written, which does not fail the step.
     """
     outputs = executor_input.get("outputs", {}).get("artifacts", {})
     uris = [artifact.get("uri", "") for entry in outputs.values() for artifact in entry["artifacts"]]

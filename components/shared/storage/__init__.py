@@ -1,4 +1,4 @@
-"""Files and objects by URI: with the modules beside it, the only one that opens artifacts or talks to an object store.
+"""Read and publish files by URI. Only this package opens artifacts or talks to an object store.
 
 A URI is a local path, `file:///path`, `gs://bucket/name` or `s3://bucket/name`. Publishing is create-only: a name is
 written once, whole, and never overwritten; publishing the same bytes again is a success, other bytes an error.
@@ -51,7 +51,7 @@ def delete(uri: str) -> None:
 
 
 def list_files(uri: str, *, hidden: bool = False) -> list[Entry]:
-    """List the files under a URI, recursively, sorted by name; hidden files are left out unless asked for."""
+    """List the files under a URI, recursively, sorted by name; hidden files only if `hidden`."""
     with backend_of(uri) as backend:
         entries = sorted(backend.entries(uri), key=lambda entry: entry.name)
     return [entry for entry in entries if hidden or not entry.name.rpartition("/")[2].startswith(".")]

@@ -1,4 +1,4 @@
-"""What the kinds of places have in common: entries, sinks, URIs, and how a failure of the disk is said."""
+"""Storage backends: the interface, URIs, and errors of the local disk."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Requests to object stores: asked again when that may help, never for ever, and never in silence.
+"""Retries of requests to object stores: bounded in number and time, each with a warning.
 
 `ALEXNET_STORAGE_TIMEOUT` (seconds, default 60) is how long a store may stay silent before a request is cut; the waits
 between tries and the end of all tries follow from it.
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class Damaged(Exception):
-    """What came, or what was stored, is not what was asked for."""
+    """The bytes that were received or stored differ from the expected ones."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def from_status(status: int, reason: str, retry_after: str | None, credentials: 
 
     Args:
         status: of the answer.
-        reason: what the store said.
+        reason: the store's own message.
         retry_after: the header of this name.
         credentials: what to do when the store refuses who asks.
     """

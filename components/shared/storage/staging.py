@@ -1,8 +1,8 @@
-"""Files of an object store on local disk: fetched side by side, verified, and kept in a bounded cache.
+"""A bounded cache on local disk for files of an object store: fetched in parallel and verified.
 
-The cache is a folder of files named by their sha256, which the processes of a machine may share. `ALEXNET_CACHE_GB`
-(default 100) bounds it: above that the files that were not used for longest go. Files that one call asked for together
-stay until its process ends, since it may open them late; a file asked for alone is safe for a minute, to open it.
+The cache is a folder of files named by their sha256, which the processes of a machine may share.
+When it exceeds its limit, `ALEXNET_CACHE_GB` (default 100), the least recently used files are
+deleted. `stage_files` pins its files until the process ends; `stage` pins its file for one minute.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from components.shared.storage.registry import backend_of
 
 NUM_THREADS = 8
 FRESH_SECONDS = 60
-STALE_SECONDS = 24 * 3600  # a download that was not written to for so long is nobody's any more
+STALE_SECONDS = 24 * 3600  # age after which a partial download counts as abandoned
 
 
 @dataclass(frozen=True)

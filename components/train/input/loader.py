@@ -65,7 +65,7 @@ def iterate(
         batches: makes the encoded batch of a step.
         first_step: 0-based.
         last_step: exclusive.
-        stopped: asked while there is nothing to do but wait; the batches end early when it says so.
+        stopped: polled while waiting; when it returns True, the batches end early.
 
     Raises:
         DataError: an example is not what it must be.
@@ -110,7 +110,7 @@ def _work(batches: Batches, steps: range, ready: queue.Queue, closed: threading.
 
 
 def _wait(batches: Batches, ready: queue.Queue, step: int, stopped: Callable[[], bool]) -> dict | Exception | None:
-    """Take what a thread made of a step; None when told to stop before it is there."""
+    """Return the batch of a step; None if `stopped` returns True before it is ready."""
     start = time.monotonic()
     while True:
         try:

@@ -53,7 +53,7 @@ class Recipe:
     # network
     towers: Literal[1, 2] = 2
     convs: tuple[Conv, ...]  # conv1 to conv5, or to conv6
-    left_out: tuple[int, ...] = ()  # numbers of convolutions that are not there; what they are pooled by stays
+    left_out: tuple[int, ...] = ()  # numbers of convolutions to omit; their pooling layers are kept
     nonlinearity: Literal["relu", "tanh"] = "relu"  # what "relu" stands for, and what follows fc6 and fc7
     denses: tuple[Dense, Dense, Dense]  # fc6, fc7, fc8; the units of fc8 are replaced by the number of classes
     pool_size: int = 3

@@ -1,4 +1,4 @@
-"""The devices of a run: those that were asked for, or an error; and one line that says what they are."""
+"""The devices of a run: exactly the requested ones, or an error; and a description for the log."""
 
 import os
 from typing import Any
@@ -51,7 +51,7 @@ def describe(gpus: list[tf.config.PhysicalDevice], precision: str) -> dict[str, 
 
 
 def use(gpus: int, precision: str, log: runlog.RunLog) -> dict[str, Any]:
-    """Make exactly the GPUs that were asked for visible, and log what the run computes with.
+    """Make exactly the requested GPUs visible, and log the devices of the run.
 
     Args:
         gpus: how many; 0: the CPU only.

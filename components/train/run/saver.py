@@ -48,7 +48,7 @@ class Saver:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Let the write in progress end, whatever ended the training, unless a second signal came.
 
-        A write that hangs, as on a dead mount, is left alone after five minutes, so that the reason is told.
+        A write that hangs, as on a dead mount, is abandoned after five minutes, so that the cause is reported.
         """
         if self.thread and not (kind and issubclass(kind, Interrupted)):
             self.thread.join(LAST_WRITE_SECONDS)

@@ -1,9 +1,10 @@
-"""What a run writes down as it goes: the loss of every step, every change of rate, and logs for people.
+"""The records of a training: the loss of every step, every change of rate, and logs for people.
 
-The first two are files of the model, the same in every run of the same training. The logs hold clocks, too, and lie
-beside the checkpoints: TensorBoard events and `metrics*.jsonl`. An object store cannot append, so they come in parts,
-each named by the step and the epochs at its end and written once. A part holds what came after the last part that is
-there, so a run that was killed and resumed leaves neither gaps nor doubles.
+The first two are files of the model, the same in every run of the same training. The logs hold
+clocks, too, and lie beside the checkpoints: TensorBoard events and `metrics*.jsonl`. An object
+store cannot append, so they come in parts, each named by the step and the epoch at its end and
+written once. Each part starts where the previous one ended, so a resumed run has no gaps and no
+duplicates.
 """
 
 import io
