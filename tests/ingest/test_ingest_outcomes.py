@@ -106,5 +106,6 @@ def test_a_damaged_record_is_made_again(sample_release, tmp_path):
     data = path.read_bytes()
     for damaged in (b"", data[: len(data) // 2], b"[]"):
         path.write_bytes(damaged)
+        (path.parent / "manifest.json").unlink()  # else it is found finished, and the records are not read
         assert _ingest(sample_release, tmp_path).digest == first.digest
         assert path.read_bytes() == data

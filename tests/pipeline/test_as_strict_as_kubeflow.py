@@ -10,6 +10,7 @@ from kfp import compiler, dsl
 from components.evaluate.contract import Evaluate
 from components.shared.errors import UsageError
 from pipeline.commands import compile as compiling
+from pipeline.commands.alexnet import parser
 from pipeline.console import Console
 from pipeline.graph import graph
 from pipeline.graph.component import container_component
@@ -107,7 +108,7 @@ def test_the_compiler_refuses_a_flag_that_nothing_fills(monkeypatch):
     broken = graph.compiled().replace("{{$.inputs.parameters[''split'']}}", "{{$.inputs.parameters[''part'']}}")
     monkeypatch.setattr(graph, "compiled", lambda: broken)
     with pytest.raises(UsageError, match=r'task evaluate: .*parameter "part" not found'):
-        compiling.compile_command(type("Arguments", (), {"check": True}))
+        compiling.compile_command(parser().parse_args(["compile", "--check"]))
 
 
 def test_the_launcher_fills_no_program_name(tmp_path):

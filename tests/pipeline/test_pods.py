@@ -23,7 +23,7 @@ def test_digests_are_asked_for_where_they_are_required():
     documents = copy.deepcopy(COMMITTED)
     containers = [documents[0]["deploymentSpec"]["executors"][label]["container"] for label in LABELS]
     for container in containers:
-        container["image"] = f"registry.example/me/train:{images.VERSION}"
+        container["image"] = f"registry.example/me/train:{images.version()}"
     assert len(policy.findings(documents, require_digests=True)) == len(LABELS)
     for container in containers:
         container["image"] = f"registry.example/me/train@{RAW_DIGEST}"

@@ -60,7 +60,8 @@ for settings, die_at in plan:
 @pytest.mark.slow
 def test_random_kills_change_no_bit(tmp_path, request):
     write_inputs(tmp_path, num_train=8 * STEPS_PER_EPOCH, num_validation=4)
-    whole, parts = (settings_of(tmp_path, tmp_path / name) for name in ("whole", "parts"))
+    often = {"checkpoint_minutes": 0.001}  # every few steps
+    whole, parts = (settings_of(tmp_path, tmp_path / name) | often for name in ("whole", "parts"))
     rng, never = np.random.default_rng(SEED), (NUM_EPOCHS * STEPS_PER_EPOCH, 0)
     steps = np.sort(rng.choice(np.arange(5, 190), NUM_KILLS, replace=False)).tolist()
     kills = [(step, int(rng.integers(0, 8))) for step in steps]

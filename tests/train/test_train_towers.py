@@ -12,6 +12,7 @@ from tiny_dataset import NUM_CLASSES, tiny, write_inputs
 
 from components.shared import runlog, storage
 from components.shared.errors import UsageError
+from components.shared.keyed import KeyedFolder
 from components.train import job
 from components.train.contract import Train
 from components.train.net import network, towers
@@ -217,8 +218,10 @@ def test_a_run_goes_on_with_towers_and_back(tmp_path, monkeypatch):
                 raise KeyboardInterrupt
 
         monkeypatch.setattr(Checkpoints, "save", stopping)
-        uri = str(tmp_path / "root" / name)
-        return job.train_and_publish(config_of(tmp_path, parallel), tiny(), 3, dataset, statistics, uri, {}, log)
+        folder = KeyedFolder("model", str(tmp_path / "root" / name))
+        checkpoints = Checkpoints(f"{folder.uri}/checkpoints", folder.key, log)
+        config = config_of(tmp_path, parallel)
+        return job.train_and_publish(config, tiny(), 3, dataset, statistics, folder, checkpoints, {}, log)
 
     whole = run("whole", "data")
     for stop_at, parallel in ((2, "data"), (6, "towers")):  # then data again to the end
