@@ -1,4 +1,4 @@
-"""`alexnet compile`: generate pipeline.yaml and docs/reference from graph and contracts."""
+"""`alexnet compile`: generate pipeline.yaml and docs/reference."""
 
 import argparse
 import sys
