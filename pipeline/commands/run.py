@@ -1,4 +1,4 @@
-"""`alexnet run`: run pipeline.yaml on this machine, a process or container per task."""
+"""`alexnet run`: run pipeline.yaml here, one process or container per task."""
 
 import argparse
 import json
