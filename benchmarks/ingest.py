@@ -28,6 +28,7 @@ import simplejpeg
 from PIL import Image
 
 from components.ingest import archives, images, plan, shards, tables
+from components.ingest.process import prepare_process
 from components.ingest.resize import resize, resized_size
 from components.shared import engines, records
 from components.shared.runlog import RunLog
@@ -207,6 +208,7 @@ def compare_drivers(photographs: list[bytes], num_images: int) -> float:
 
 def main() -> None:
     """Print all ratios and the cost of the full release."""
+    prepare_process()
     photographs = read_photographs(Path(sys.argv[1]))
     num_images = int(sys.argv[2]) if len(sys.argv) > 2 else 800
     floor, functions = compare_variants(photographs[:100])

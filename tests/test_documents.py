@@ -98,6 +98,7 @@ def test_the_rule_about_links_sees(
     assert [fault.rpartition(": ")[2] for fault in dead_links(tmp_path / "here.md")] == expected
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=PROJECT_DIR, capture_output=True, text=True, check=False)
@@ -108,6 +109,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert [(path.name, found) for path in pages for found in loaded.findall(path.read_text(encoding="utf-8"))] == []
 
 
+@pytest.mark.slow
 def test_a_page_that_is_not_up_to_date_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

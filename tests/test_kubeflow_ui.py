@@ -82,17 +82,20 @@ def test_reports_open_in_the_iframe(finished_run, tmp_path):
             assert shown.requests == []
 
 
+@pytest.mark.slow
 def test_a_script_error_in_a_report_is_seen(tmp_path):
     with shown_in_iframe("<h1>Report</h1><script>missing.call()</script>", tmp_path) as shown:
         assert [line.splitlines()[0] for line in shown.errors] == ["ReferenceError: missing is not defined"]
 
 
+@pytest.mark.slow
 def test_the_sandbox_keeps_a_report_from_the_page_around_it(tmp_path):
     with shown_in_iframe("<script>parent.document.title</script>", tmp_path) as shown:
         (error,) = shown.errors
         assert error.startswith("SecurityError")
 
 
+@pytest.mark.slow
 def test_a_report_that_fetches_is_seen(tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

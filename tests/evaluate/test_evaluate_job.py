@@ -102,6 +102,7 @@ def test_second_run_takes_the_kept_predictions(artifacts, finished, capfd):
     assert again == metadata
 
 
+@pytest.mark.slow
 def test_kept_predictions_are_verified(artifacts, finished, tmp_path):
     shutil.copytree(finished[0] / "root", tmp_path / "root")
     (kept,) = (tmp_path / "root" / "evaluate").iterdir()

@@ -106,6 +106,7 @@ def test_missing_weights_file(artifacts, tmp_path):
         (lambda c: {**c, "shards": c["shards"][:2]}, "expected 23 test images, got 17"),
     ],
 )
+@pytest.mark.slow
 def test_miscounted_dataset(artifacts, tmp_path, change, message):
     dataset = manifest.load(artifacts["dataset"], "dataset")
     splits = {**dataset.content["splits"], "test": change(dataset.content["splits"]["test"])}

@@ -69,6 +69,7 @@ class Checker(HTMLParser):
 
 
 @pytest.mark.parametrize("which", ["one network", "average of three"])
+@pytest.mark.slow
 def test_report_is_self_contained_and_whole(evaluations, which):
     evaluation = evaluations[which != "one network"]
     text = document.html(evaluation)
@@ -98,6 +99,7 @@ def test_report_is_self_contained_and_whole(evaluations, which):
     assert percent(evaluation.numbers["top1_error"]) in shown
 
 
+@pytest.mark.slow
 def test_report_is_the_same_twice(evaluation):
     assert document.html(evaluation) == document.html(evaluation)
 
@@ -108,6 +110,7 @@ def text_of(html):
     return checker.text.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_average_stands_beside_each_network_and_the_papers_averages(average):
     shown = text_of(document.html(average))
     assert average.names == ["smoke, seed 0", "smoke, seed 1", "smoke+one-tower, seed 0"]
@@ -130,6 +133,7 @@ def test_average_stands_beside_each_network_and_the_papers_averages(average):
     assert f"in the mean{percent(average.mean_single['top1_error_mean_single'])}" in shown
 
 
+@pytest.mark.slow
 def test_one_network_is_told_nothing_of_averages(evaluation):
     shown = text_of(document.html(evaluation))
     for word in ("Average", "averag", "ILSVRC-2012: ", "networks", "seed 0)"):
@@ -150,6 +154,7 @@ def test_networks_are_named_by_what_tells_them_apart(average):
     assert found == [f"seed 0, {digests[0]}", f"seed 0, {digests[1]}", "seed 2"]
 
 
+@pytest.mark.slow
 def test_names_are_escaped(evaluation):
     words = "<script>&\"'"
     classes = [{**entry, "words": words} for entry in evaluation.classes]
@@ -255,6 +260,7 @@ def test_examples_are_right_and_wrong_and_varied():
 
 
 @pytest.mark.parametrize("num_classes", [2, 12, 40, 300])
+@pytest.mark.slow
 def test_confusion_picture(num_classes):
     counts = np.random.default_rng(0).integers(0, 3, (num_classes, num_classes)) + 10 * num_classes * np.eye(
         num_classes, dtype=int
@@ -264,6 +270,7 @@ def test_confusion_picture(num_classes):
         assert image.convert("L").getextrema()[0] < 80
 
 
+@pytest.mark.slow
 def test_thousand_classes_stay_below_two_megabytes(evaluation):
     """The report of the full release: a thousand rows, a thousand by thousand matrix."""
     num_classes = 1000

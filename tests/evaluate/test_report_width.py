@@ -65,11 +65,13 @@ def with_long_names(evaluation, num_classes):
 
 
 @pytest.mark.parametrize("num_networks", [1, 3])
+@pytest.mark.slow
 def test_the_evaluation_report_fits(evaluations, num_networks, tmp_path):
     page = document.html(evaluations[num_networks])
     assert overflows(page, tmp_path) == dict.fromkeys(WIDTHS, 0)
 
 
+@pytest.mark.slow
 def test_long_names_fit(evaluations, tmp_path):
     evaluation = with_long_names(evaluations[3], 60)
     page = classes.html(evaluation) + errors.html(evaluation)
@@ -96,6 +98,7 @@ def training_page(recipe="alexnet-2012+no-dropout+no-crops+no-color-noise"):
     return training_report.build(facts, numbers, history, timings, rates, kernels, 1000)
 
 
+@pytest.mark.slow
 def test_the_training_report_fits(tmp_path):
     page = training_page()
     assert overflows(page, tmp_path) == dict.fromkeys(WIDTHS, 0)
@@ -103,11 +106,13 @@ def test_the_training_report_fits(tmp_path):
     assert scrolling == {1200: 0, 560: 0, 400: 1}  # the rates, on a telephone only
 
 
+@pytest.mark.slow
 def test_a_page_that_is_too_wide_is_seen(tmp_path):
     page = '<!doctype html><body style="margin:0"><div style="width:600px">wide</div>'
     assert overflows(page, tmp_path) == {width: max(0, 600 - width) for width in WIDTHS}
 
 
+@pytest.mark.slow
 def test_both_reports_have_one_look(evaluations):
     pages = [document.html(evaluations[1]), training_page()]
     style = (html.TEMPLATES_DIR / "style.css").read_text()
@@ -117,6 +122,7 @@ def test_both_reports_have_one_look(evaluations):
     assert "default-src 'none'" in heads[0]
 
 
+@pytest.mark.slow
 def test_the_training_report_escapes_names():
     name = "<script>&\"'"
     page = training_page(name)

@@ -96,6 +96,7 @@ def _other_bytes(members):
         (VALIDATION_TAR, lambda m: [("val/\x1b[2J.JPEG", b""), *m], r"name 'val/\\x1b\[2J\.JPEG' at .* not printable"),
     ],
 )
+@pytest.mark.slow
 def test_what_could_be_read_in_two_ways(release, tmp_path, tar, change, match):
     repack.edit(release / tar, change)
     _refused(release, tmp_path, match)
@@ -126,6 +127,7 @@ def test_tar_without_its_end(release, small_release, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, b"S", b"Z"])
+@pytest.mark.slow
 def test_members_that_are_no_files(release, tmp_path, kind):
     info = tarfile.TarInfo("val/ILSVRC2010_val_00000001.JPEG")
     info.type, info.linkname = kind, "val/ILSVRC2010_val_00000002.JPEG"
@@ -175,6 +177,7 @@ def _pax(records, name="val/ILSVRC2010_val_00000001.JPEG", kind=tarfile.XHDTYPE)
         (_pax(b"18 path=../../x.y\n"), r"\.\./\.\./x\.y at offset 1,024 leaves"),
     ],
 )
+@pytest.mark.slow
 def test_pax_headers_that_are_not_followed(release, tmp_path, start, match):
     (release / VALIDATION_TAR).write_bytes(start + bytes(1024))
     _refused(release, tmp_path, rf"val\.tar: {match}")
@@ -233,6 +236,7 @@ def test_devkit_in_two_gzip_parts_is_read(release, tmp_path):
     assert len(devkit.read(str(release)).synsets) == 2
 
 
+@pytest.mark.slow
 def test_every_bit_of_the_devkit_counts(release):
     expected, path = devkit.read(str(release)), release / DEVKIT_TAR
     data, rng = bytearray(path.read_bytes()), np.random.default_rng(1)
@@ -333,6 +337,7 @@ def _meta_mat(**changes):
         ({"num_train_images": (0, [4, 4])}, "row 1: expected a count"),
     ],
 )
+@pytest.mark.slow
 def test_fields_of_meta_mat_are_checked(changes, match):
     assert [s.num_train for s in devkit._synsets(_meta_mat(), "meta.mat")] == [4, 4]
     with pytest.raises(DataError, match=rf"^meta\.mat: .*{match}"):
@@ -370,6 +375,7 @@ def test_mutations_of_meta_mat():
         ("pax_long_names", ""),
     ],
 )
+@pytest.mark.slow
 def test_awkward_releases(shared_data, tmp_path, folder, match):
     release = shared_data / "awkward-releases" / folder
     if match:

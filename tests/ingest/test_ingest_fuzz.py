@@ -12,6 +12,14 @@ import pytest
 from PIL import Image
 
 from components.ingest import images
+from components.ingest.process import prepare_process
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prepared() -> None:
+    """What the first shard of a process does."""
+    prepare_process()
+
 
 DIRTY_DIR = Path(__file__).parents[2].parent / "shared" / "data" / "dirty-images"
 NUM_FILES = 1000
@@ -79,6 +87,7 @@ def _other_decoder(data):
 
 
 @pytest.mark.parametrize("corpus", [_generated, _real])
+@pytest.mark.slow
 def test_damaged_file_is_refused_or_decodes_to_the_right_pixels(corpus):
     sources, rng = corpus(), np.random.default_rng(2012)
     outcomes = Counter()

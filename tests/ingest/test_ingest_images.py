@@ -10,6 +10,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from components.ingest import images, resize
+from components.ingest.process import prepare_process
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prepared() -> None:
+    """What the first shard of a process does."""
+    prepare_process()
+
 
 DIRTY_DIR = Path(__file__).parents[2].parent / "shared" / "data" / "dirty-images"
 
@@ -77,6 +85,7 @@ def test_t26_size_after_resize(size, resized):
 
 @settings(derandomize=True, deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 5000))
+@pytest.mark.slow
 def test_shorter_side_becomes_256_and_the_other_keeps_the_shape(height, width):
     new = resize.resized_size(height, width)
     assert min(new) == 256

@@ -68,6 +68,7 @@ def test_a_plan_holds_every_kept_image_once(keep, seed, split):
     assert parts[-1].name == f"{split}-{len(parts) - 1:05d}-of-{len(parts):05d}.tfrecord"
 
 
+@pytest.mark.slow
 def test_a_damaged_plan_is_made_again(sample_release, tmp_path):
     dataset = _ingest(sample_release, tmp_path)
     files = sorted((tmp_path / "root").rglob("plan/*.table"))
@@ -82,6 +83,7 @@ def test_a_damaged_plan_is_made_again(sample_release, tmp_path):
     assert [path.read_bytes() for path in files] == whole
 
 
+@pytest.mark.slow
 def test_the_index_is_made_once_and_again_when_damaged(sample_release, tmp_path, capsys):
     first = _ingest(sample_release, tmp_path)
     assert "release indexed" in _logged(capsys)
@@ -120,6 +122,7 @@ def stored(sample_release, bucket):
 
 
 @pytest.mark.parametrize("block_bytes", [512, 10_240, headers.BLOCK_BYTES])
+@pytest.mark.slow
 def test_an_object_store_gives_the_same_index(sample_release, stored, monkeypatch, block_bytes):
     monkeypatch.setattr(headers, "BLOCK_BYTES", block_bytes)
     kit, log = devkit.read(stored), runlog.RunLog("test")
@@ -147,6 +150,7 @@ def _member(path, name):
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
+@pytest.mark.slow
 def test_blocks_give_the_bytes_of_the_file(data, gs_store, monkeypatch):
     content = bytes(range(256)) * 12
     uri = f"{gs_store}/blocks"

@@ -54,6 +54,7 @@ def _bytes(dataset):
     return {name: dataset.stage(name).read_bytes() for name in dataset.files}
 
 
+@pytest.mark.slow
 def test_every_image_is_accounted_for(ingested):
     dataset, metadata, _ = ingested
     assert dataset.content["release"] == "mini"
@@ -187,6 +188,7 @@ def test_patches_replace_blank_images(ingested):
             assert not blank, example["image/filename"]
 
 
+@pytest.mark.slow
 def test_images_with_the_same_bytes_are_reported(sample_release, tmp_path):
     """Blank images are alike; with their patches waived they show."""
     _ingest(sample_release, tmp_path, patches="waived")
@@ -197,12 +199,14 @@ def test_images_with_the_same_bytes_are_reported(sample_release, tmp_path):
         assert f"| {split} | {len(counts)} | {sum(counts)} |" in text
 
 
+@pytest.mark.slow
 def test_waived_patches_leave_the_blank_images(sample_release, tmp_path):
     dataset, metadata = _ingest(sample_release, tmp_path, patches="waived", subset="classes=2,seed=1")
     assert metadata["quarantined"] <= 1
     assert not any("patch" in row["reason"] for row in _rows(dataset))
 
 
+@pytest.mark.slow
 def test_order_is_shuffled_by_the_seed(ingested, sample_release, tmp_path):
     names = [e["image/filename"] for e in _examples(ingested[0], "train")]
     assert names != sorted(names)
@@ -214,6 +218,7 @@ def test_order_is_shuffled_by_the_seed(ingested, sample_release, tmp_path):
     assert other.content["seed"] == 1 and other.digest != ingested[0].digest
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_workers_nor_on_the_place(ingested, sample_release, tmp_path):
     copy = shutil.copytree(sample_release, tmp_path / "copy")
     single, _ = _ingest(copy, tmp_path, runner_options=ONE_WORKER)
@@ -222,6 +227,7 @@ def test_bytes_do_not_depend_on_the_number_of_workers_nor_on_the_place(ingested,
     assert single.base_uri != ingested[0].base_uri
 
 
+@pytest.mark.slow
 def test_a_root_inside_the_release_keeps_its_key(ingested, sample_release, tmp_path):
     release = Path(shutil.copytree(sample_release, tmp_path / "release"))
     first, _ = _ingest(release, release)
@@ -241,6 +247,7 @@ def test_second_run_writes_nothing(ingested, sample_release):
     assert after == {p: t for p, t in before.items() if p.is_file()}
 
 
+@pytest.mark.slow
 def test_finished_shards_are_verified(sample_release, tmp_path):
     dataset, _ = _ingest(sample_release, tmp_path)
     shard = dataset.stage("train-00001-of-00002.tfrecord")
@@ -252,6 +259,7 @@ def test_finished_shards_are_verified(sample_release, tmp_path):
         _ingest(sample_release, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_finished_dataset_is_found_and_its_files_are_looked_at(sample_release, tmp_path, capsys):
     dataset, _ = _ingest(sample_release, tmp_path)
     capsys.readouterr()
@@ -268,6 +276,7 @@ def test_a_finished_dataset_is_found_and_its_files_are_looked_at(sample_release,
     assert shard.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_subset_is_deterministic_and_renumbers_labels(sample_release, tmp_path):
     dataset, metadata = _ingest(sample_release, tmp_path, subset="classes=2,per_class=9,seed=5", patches="waived")
     again, _ = _ingest(sample_release, tmp_path / "b", subset="classes=2,per_class=9,seed=5", patches="waived")
@@ -283,6 +292,7 @@ def test_subset_is_deterministic_and_renumbers_labels(sample_release, tmp_path):
     assert len(excluded) == 96 - 18 + 6 + 12 and not any(row["sha256"] or row["shard"] for row in excluded)
 
 
+@pytest.mark.slow
 def test_subset_by_wnid(ingested, sample_release, tmp_path):
     wnids = [c["wnid"] for c in ingested[0].content["classes"]]
     dataset, _ = _ingest(sample_release, tmp_path, subset=f"wnids={wnids[3]},{wnids[2]}")
@@ -291,6 +301,7 @@ def test_subset_by_wnid(ingested, sample_release, tmp_path):
     assert {e["image/class/label"] for e in _examples(dataset, "test")} == {0, 1}
 
 
+@pytest.mark.slow
 def test_too_many_unusable_images(sample_release, tmp_path):
     release = shutil.copytree(sample_release, tmp_path / "release")
     path = release / "ILSVRC2010_images_val.tar"

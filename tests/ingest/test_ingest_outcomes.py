@@ -100,6 +100,7 @@ def _ingest(release, folder, root=None):
     return manifest.load(out["dataset"], "dataset")
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_made_again(sample_release, tmp_path):
     first = _ingest(sample_release, tmp_path)
     path = Path(first.base_uri) / f"{next(name for name in first.files if name.endswith('.tfrecord'))}.json"

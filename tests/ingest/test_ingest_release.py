@@ -109,6 +109,7 @@ def test_meta_mat_that_is_none(release, tmp_path):
     _fails(release, tmp_path, "cannot be read as a MATLAB file")
 
 
+@pytest.mark.slow
 def test_ground_truth_that_does_not_fit(release, tmp_path):
     truth = release / "ILSVRC2010_test_ground_truth.txt"
     lines = truth.read_text().split()
@@ -124,6 +125,7 @@ def test_ground_truth_that_does_not_fit(release, tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.7, 0.99])
+@pytest.mark.slow
 def test_truncated_tar_is_named_with_the_offset(release, tmp_path, keep):
     data = (release / TRAIN).read_bytes()
     (release / TRAIN).write_bytes(data[: int(len(data) * keep)])
@@ -145,6 +147,7 @@ def _link(name):
     return info
 
 
+@pytest.mark.slow
 def test_tar_members_that_do_not_belong(release, tmp_path):
     members = _members(release / VAL)
     for changed, extra, match in (
@@ -161,6 +164,7 @@ def test_tar_members_that_do_not_belong(release, tmp_path):
         _fails(release, tmp_path, match)
 
 
+@pytest.mark.slow
 def test_training_tars_that_do_not_fit_the_devkit(release, tmp_path):
     members = _members(release / TRAIN)
     name = min(members)
@@ -177,6 +181,7 @@ def test_training_tars_that_do_not_fit_the_devkit(release, tmp_path):
         _fails(release, tmp_path, match)
 
 
+@pytest.mark.slow
 def test_patches(release, tmp_path):
     patch_tar = release / "patch_images.tar"
     members = _members(patch_tar)
@@ -190,6 +195,7 @@ def test_patches(release, tmp_path):
     "subset",
     ["some", "classes=0", "classes=5", "classes=two", "wnids=n00000000", "classes=2,per_class", "wnids="],
 )
+@pytest.mark.slow
 def test_subset_rules_that_make_no_sense(sample_release, tmp_path, subset):
     _fails(sample_release, tmp_path, "--subset", kind=UsageError, subset=subset)
 
@@ -201,6 +207,7 @@ def test_number_of_shards(num_images, expected):
     assert num_shards(num_images) == expected
 
 
+@pytest.mark.slow
 def test_t27_real_devkit(shared_data, tmp_path):
     truth = "".join(f"{k % 1000 + 1}\n" for k in range(150_000))
     storage.write_text(tmp_path / devkit.TEST_TRUTH, truth)
@@ -227,6 +234,7 @@ def test_t27_real_devkit(shared_data, tmp_path):
         devkit.read(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_real_devkit_with_other_labels_in_a_good_form(shared_data, tmp_path):
     """A line moved to the end: 50 images a class as before, so only the digest can tell."""
     storage.write_text(tmp_path / devkit.TEST_TRUTH, "".join(f"{k % 1000 + 1}\n" for k in range(150_000)))

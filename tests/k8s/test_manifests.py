@@ -22,6 +22,7 @@ def validate(document):
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.slow
 def test_every_object_is_valid_and_in_the_namespace(folder):
     for document in render(folder):
         validate(document)
@@ -46,6 +47,7 @@ def test_no_secret_is_rendered(folder):
     assert [d["metadata"]["name"] for d in render(folder) if d["kind"] == "Secret"] == []
 
 
+@pytest.mark.slow
 def test_the_example_of_a_secret_has_the_keys_and_no_value():
     (example,) = yaml.safe_load_all((K8S_DIR / "alexnet-storage.example.yaml").read_text())
     validate(example)

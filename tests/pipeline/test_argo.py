@@ -94,6 +94,7 @@ def pods(made, task, item):
         ("cached", "cached", ""),
     ],
 )
+@pytest.mark.slow
 def test_the_state_of_a_task_is_that_of_its_pods(retried, attempts, state, message):
     assert rows(workflow({"ingest": attempts}, retried))[0] == ("ingest", state, message)
 

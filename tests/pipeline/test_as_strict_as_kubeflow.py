@@ -104,6 +104,7 @@ def test_a_task_of_ours_cannot_leave_a_parameter_out():
             evaluate(root_uri=root_uri, split="test", gpus="0")
 
 
+@pytest.mark.slow
 def test_the_compiler_refuses_a_flag_that_nothing_fills(monkeypatch):
     broken = graph.compiled().replace("{{$.inputs.parameters[''split'']}}", "{{$.inputs.parameters[''part'']}}")
     monkeypatch.setattr(graph, "compiled", lambda: broken)

@@ -25,6 +25,7 @@ from pipeline.commands.alexnet import COMMANDS, main
         ("num_epochs", "NAME=VALUE"),
     ],
 )
+@pytest.mark.slow
 def test_a_wrong_parameter_is_a_usage_error(tmp_path, parameter, expected):
     done = alexnet("run", "--root", tmp_path / "root", "--param", parameter)
     assert done.returncode == 2
@@ -113,6 +114,7 @@ def completions(words):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_bash_completes_commands_and_flags():
     assert completions(["alexnet", "ru"]) == ["run", "runs"]
     assert completions(["alexnet", "run", "--op"]) == ["--open"]
@@ -121,6 +123,7 @@ def test_bash_completes_commands_and_flags():
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+@pytest.mark.slow
 def test_the_completion_is_a_script_of_the_shell(shell):
     script = alexnet("completion", shell)
     assert (script.returncode, "alexnet" in script.stdout) == (0, True)

@@ -192,6 +192,7 @@ def test_fact(fact):
     assert FACTS[fact]()
 
 
+@pytest.mark.slow
 def test_the_file_is_the_same_at_every_compile():
     first = graph.compiled()
     assert graph.compiled() == first

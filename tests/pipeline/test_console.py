@@ -100,6 +100,7 @@ def plain(text):
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
+@pytest.mark.slow
 def test_no_number_is_cut_on_a_terminal(columns):
     text = rest_of(*started([NETWORK, EPOCH, PROGRESS], columns))
     lines = [line for line in re.split(r"[\r\n]+", plain(text)) if line]
@@ -114,18 +115,21 @@ def test_no_number_is_cut_on_a_terminal(columns):
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is shown
 
 
+@pytest.mark.slow
 def test_a_warning_stays_whole_on_a_terminal():
     message = "slow input " + 20 * "words and " + "the end"
     warning = {"time": 0, "level": "warning", "component": "train", "message": message}
     assert message in plain(rest_of(*started([PROGRESS, warning], 80)))
 
 
+@pytest.mark.slow
 def test_no_color_is_honoured():
     coloured = re.compile(r"\x1b\[[0-9;]*3[0-9]")
     assert coloured.search(rest_of(*started([PROGRESS], 120)))
     assert not coloured.search(rest_of(*started([PROGRESS], 120, NO_COLOR="1")))
 
 
+@pytest.mark.slow
 def test_a_dumb_terminal_has_plain_lines():
     text = rest_of(*started([NETWORK, EPOCH, PROGRESS], 80, TERM="dumb"))
     assert text.splitlines() == [LINE, "train        done in 0:46"]

@@ -194,6 +194,7 @@ def seen(server, namespace=""):
     return rows(doctor.server(client.Client(server.url, namespace=namespace)))
 
 
+@pytest.mark.slow
 def test_the_version_is_known_through_the_web_pages_too():
     with Pages() as pages:
         found = seen(pages)

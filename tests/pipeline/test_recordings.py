@@ -64,6 +64,7 @@ def recorded(request):
     return request.param, view_of(request.param)
 
 
+@pytest.mark.slow
 def test_each_task_of_a_recorded_run_is_one_row(recorded):
     name, view = recorded
     assert [(task.name, task.state, task.attempts, task.message) for task in view.tasks] == ROWS[name]
@@ -201,6 +202,7 @@ API = "/apis/v1alpha1/runs/{run}/nodes/{pod}/log"
 UI = "/k8s/pod/logs?podname={pod}&runid={run}&podnamespace=kubeflow&createdat=2026-11-25"
 
 
+@pytest.mark.slow
 def test_the_log_of_a_pod_that_is_gone_comes_from_the_archive_of_the_server():
     text = recording("log-pod-gone")["answer"]
     assert log_of("run-cancelled", "train-1", {API: (200, text)})[0] == text

@@ -91,6 +91,7 @@ def test_a_changed_parameter_is_named_with_what_it_changed(past):
     assert Path(past.outputs["write"]["out"]["path"]).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_gpus_are_the_parameter_of_that_name(past):
     done = rerun(past, "write", "--gpus", "2")
     assert "parameter gpus: 0 -> 2" in done.stdout

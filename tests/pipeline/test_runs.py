@@ -101,6 +101,7 @@ def test_status_exits_by_state(server, state, code):
     assert done.returncode == code
 
 
+@pytest.mark.slow
 def test_the_networks_of_a_loop_are_told_apart_in_order(server):
     networks = {f"train#{i}": DONE for i in range(11)} | {"train#3": [OOM]}
     server.script = [("FAILED", {"ingest": DONE, **networks, "outcome": DONE})]
@@ -112,6 +113,7 @@ def test_the_networks_of_a_loop_are_told_apart_in_order(server):
     assert [name for name, state in tasks.items() if state == "failed"] == ["train-3"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_nowhere_is_a_usage_error(server, tmp_path):
     done = alexnet("status", "0b1e", "--endpoint", server.url)
     assert (done.returncode, "not found" in done.stderr) == (2, True)
@@ -119,6 +121,7 @@ def test_a_run_that_is_nowhere_is_a_usage_error(server, tmp_path):
     assert (done.returncode, "--endpoint" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_refusal_is_not_a_missing_run(server):
     server.script = [("RUNNING", {})]
     run_id = start(server)
@@ -130,6 +133,7 @@ def test_a_refusal_is_not_a_missing_run(server):
 # ---- logs ----
 
 
+@pytest.mark.slow
 def test_a_log_comes_from_the_pod_of_the_last_attempt(server):
     server.script = [("FAILED", {"ingest": [OOM, OOM]})]
     run_id = start(server)
@@ -139,6 +143,7 @@ def test_a_log_comes_from_the_pod_of_the_last_attempt(server):
 
 
 @pytest.mark.parametrize("suffix", ["-1", ""])  # of Kubeflow since 2.17, and before
+@pytest.mark.slow
 def test_a_log_outlives_its_pod_as_an_artifact(server, suffix):
     server.script = [("FAILED", {"ingest": [OOM, OOM]})]
     run_id = start(server)
@@ -148,6 +153,7 @@ def test_a_log_outlives_its_pod_as_an_artifact(server, suffix):
     assert done.stdout.startswith("==> ingest <==\nkept\n==> statistics <==\nskipped; nothing ran\n")
 
 
+@pytest.mark.slow
 def test_a_log_that_is_gone_is_said_to_be(server):
     server.script = [("FAILED", {"ingest": DONE, "statistics": DONE, "train": [OOM]})]
     run_id = start(server)
@@ -160,6 +166,7 @@ def test_a_log_that_is_gone_is_said_to_be(server):
     assert alexnet("logs", run_id, "never", "--endpoint", server.url).returncode == 2
 
 
+@pytest.mark.slow
 def test_through_the_ui_server_a_log_comes_by_its_own_route(server):
     server.script, server.through_ui = [("FAILED", {"ingest": [OOM, OOM]})], True
     run_id = start(server)
@@ -178,6 +185,7 @@ def test_through_the_ui_server_a_log_comes_by_its_own_route(server):
 # ---- artifacts ----
 
 
+@pytest.mark.slow
 def test_artifacts_are_listed_with_what_is_known_and_downloaded(server, tmp_path):
     server.script = [("FAILED", {"ingest": DONE, "statistics": [OOM]})]
     server.metadata = {"dataset": {"num_classes": 8}}  # what statistics was told of it
@@ -193,6 +201,7 @@ def test_artifacts_are_listed_with_what_is_known_and_downloaded(server, tmp_path
     assert "statistics/" not in done.stdout  # of a task that failed nothing was published
 
 
+@pytest.mark.slow
 def test_metrics_have_the_numbers_of_their_file(server):
     server.script = [("FAILED", {"train": DONE, "evaluate": [OOM]})]
     run_id = start(server)
@@ -201,6 +210,7 @@ def test_metrics_have_the_numbers_of_their_file(server):
     assert (done.returncode, '{"top1_error": 0.875}' in done.stdout) == (0, True), done.stderr
 
 
+@pytest.mark.slow
 def test_what_the_cache_had_is_found_by_who_was_given_it(server):
     networks = {"train#0": DONE, "train#1": "cached"}
     server.script = [("FAILED", {"ingest": "cached", "statistics": "cached", **networks, "evaluate": [OOM]})]
@@ -228,6 +238,7 @@ def failed_run(tmp_path):
     return json.loads(done.stdout)["run_id"], tmp_path / "root"
 
 
+@pytest.mark.slow
 def test_local_runs_have_a_status_and_logs_too(failed_run):
     run_id, root = failed_run
     done = alexnet("status", run_id, "--root", root)
@@ -285,6 +296,7 @@ def test_a_task_of_a_cluster_runs_again_here(server, bucket, sample_release, tmp
     assert list((tmp_path / "here" / "cluster" / run_id / "statistics" / "inputs").iterdir())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_run_again_is_refused(server, tmp_path):
     server.script = [("FAILED", {"ingest": "cached", "statistics": "driver: no such secret"})]
     run_id = start(server)
@@ -299,6 +311,7 @@ def test_what_cannot_be_run_again_is_refused(server, tmp_path):
     assert f"{run_id}/ingest/" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_records_of_a_loop_are_told_apart_by_what_differs(tmp_path):
     run_id = "3f2c9a41-7d5e-4b0c-9a77-0d8f6f1c2b3a"
     status = {"state": "COMPLETE"}

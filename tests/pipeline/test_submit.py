@@ -39,6 +39,7 @@ def link(server):
 # ---- what is sent ----
 
 
+@pytest.mark.slow
 def test_both_documents_and_typed_parameters_go_out_and_the_link_comes_first(server):
     done = submit(server, "--param", "seeds=[3]", "--param", "recipe=smoke")
     assert done.returncode == 0, done.stderr

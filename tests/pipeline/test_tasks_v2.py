@@ -27,6 +27,7 @@ def status(server, run_id):
     return done.returncode, {task["name"]: task for task in found["tasks"]}
 
 
+@pytest.mark.slow
 def test_states_attempts_pods_and_messages_are_those_of_the_list(server):
     failed = {"status_metadata": {"message": "failed to execute component: exit status 65"}}
     server.script = [("RUNNING", {})]

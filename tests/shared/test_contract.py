@@ -159,6 +159,7 @@ def python(*words: str, **options: Any) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.slow
 def test_help_is_quick_and_imports_nothing_heavy(component: str) -> None:
     before = os.times().children_user
     shown = python("-m", f"components.{component}", "--help")

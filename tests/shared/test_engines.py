@@ -28,6 +28,7 @@ def test_dask_by_its_names(name, scheduler):
     assert "--dask_partition_size=1" in engine.options
 
 
+@pytest.mark.slow
 def test_the_variable_of_dasks_own_client_names_the_scheduler(scheduler):
     import dask.config
 
@@ -90,6 +91,7 @@ def fail_at(number, bad):
 
 
 @pytest.mark.parametrize("options", ["", "--direct_running_mode=in_memory"])
+@pytest.mark.slow
 def test_the_error_of_a_task_comes_out_alone(options):
     log = runlog.RunLog("test")
     engine = engines.check("FnApiRunner", options)

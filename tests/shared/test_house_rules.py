@@ -107,6 +107,7 @@ def forbidden_imports(source: Path) -> Iterator[str]:
         yield from (n for n in names if within(n, OBJECT_STORES))
 
 
+@pytest.mark.slow
 def test_imports() -> None:
     assert faults_of(forbidden_imports) == []
 
@@ -211,6 +212,7 @@ def test_only_settings_reads_the_environment() -> None:
     assert faults_of(read_environment, [s for s in SOURCES if path_of(s) not in READ_THE_ENVIRONMENT]) == []
 
 
+@pytest.mark.slow
 def test_loading_the_graph_makes_nothing() -> None:
     """Components are made when the pipeline is compiled; an import reads no digests and no environment."""
     script = (

@@ -81,6 +81,7 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("style", ["json", "human"])
+@pytest.mark.slow
 def test_sigterm_in_an_import_that_catches_everything(style: str, tmp_path: Path) -> None:
     (tmp_path / "slow_to_load.py").write_text(SWALLOWS)
     program = (

@@ -42,6 +42,7 @@ def edit(uri: str, change: dict[str, Any]) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=50)
 @given(files=FILES, content=JSON, info=st.dictionaries(st.text(), JSON, max_size=2))
+@pytest.mark.slow
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, files: dict, content: Any, info: dict) -> None:
     made = Manifest("statistics", "gs://bucket/base", files, content, info)
     uri = f"{tmp_path_factory.mktemp('m')}/manifest.json"

@@ -48,6 +48,7 @@ def test_the_store_may_ask_for_a_longer_wait_but_not_for_ever(capsys: pytest.Cap
     assert (entry["wait_seconds"], entry["message"]) == (0.05, "gs://a/b: cannot read, trying again: slow down")
 
 
+@pytest.mark.slow
 def test_no_try_begins_after_the_deadline() -> None:
     request = Flaky(100, Damaged("half of it"), seconds=0.2)
     with pytest.raises(StorageError, match=r"^gs://a/b: cannot read after 3 tries: half of it\. Check the network"):

@@ -133,6 +133,7 @@ def test_a_passing_fault_is_waited_out(proxy, store, bucket, warnings, row, tmp_
 
 
 @pytest.mark.parametrize("name", ["503", "reset"])
+@pytest.mark.slow
 def test_a_lasting_fault_ends_as_one_line(proxy, store, bucket, warnings, row, name) -> None:
     inject(proxy, faults(store)[name], ANY[store], times=1000)
     with pytest.raises(StorageError) as raised:

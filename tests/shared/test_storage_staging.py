@@ -52,6 +52,7 @@ def start(folder: Path, wanted: list[Wanted], rounds: int = 1) -> subprocess.Pop
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, **pipes)
 
 
+@pytest.mark.slow
 def test_many_files_come_in_order_and_once(bucket: str, tmp_path: Path) -> None:
     wanted = publish(bucket, 20)
     done: list[int] = []
@@ -96,6 +97,7 @@ def test_a_file_just_staged_is_safe(bucket: str, tmp_path: Path, monkeypatch: py
     assert names_in(tmp_path) == {first.sha256, second.sha256}
 
 
+@pytest.mark.slow
 def test_what_another_process_holds_stays(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held, second, third = publish(bucket, 3)
     monkeypatch.setenv(settings.CACHE_GB.name, "0")

@@ -57,6 +57,7 @@ def gs_bucket(gs_store: str, tmp_path: Path) -> str:
     return f"{gs_store}/{tmp_path.name}"
 
 
+@pytest.mark.slow
 def test_a_large_file(bucket: str, large: Path, tmp_path: Path) -> None:
     digest = storage.publish_file(large, f"{bucket}/large")
     assert storage.publish_file(large, f"{bucket}/large") == digest
@@ -100,6 +101,7 @@ def test_files_are_listed_with_size_version_and_time(bucket: str) -> None:
     assert not storage.exists(f"{bucket}/ab")
 
 
+@pytest.mark.slow
 def test_the_condition_holds_where_asking_first_does_not(s3: FaultProxy, s3_bucket: str, large: Path) -> None:
     """Somebody may publish between the question and the upload: here the store denies what it has."""
     storage.publish_file(large, f"{s3_bucket}/large")
@@ -116,6 +118,7 @@ def test_the_condition_holds_where_asking_first_does_not(s3: FaultProxy, s3_buck
     ("kind", "match", "times"),
     [("status", "partNumber=2", 2), ("refuse", "partNumber", 3), ("lost", r"POST .*\?uploadId", 1)],
 )
+@pytest.mark.slow
 def test_parts_are_sent_again(s3: FaultProxy, s3_bucket: str, large: Path, kind: str, match: str, times: int) -> None:
     s3.set(Fault(kind, match=match, times=times))
     digest = storage.publish_file(large, f"{s3_bucket}/large")
@@ -124,6 +127,7 @@ def test_parts_are_sent_again(s3: FaultProxy, s3_bucket: str, large: Path, kind:
 
 
 @pytest.mark.parametrize("kind", ["status", "refuse", "lost", "flip_sent"])
+@pytest.mark.slow
 def test_a_large_file_is_sent_again(gs: FaultProxy, gs_bucket: str, large: Path, kind: str) -> None:
     gs.set(Fault(kind, match="PUT .*upload_id="))
     digest = storage.publish_file(large, f"{gs_bucket}/large")
@@ -199,6 +203,7 @@ def test_settings_that_cannot_be_right(name: str, value: str, monkeypatch: pytes
     registry.forget()
 
 
+@pytest.mark.slow
 def test_a_signal_during_a_request_is_no_failure_of_the_store(s3: FaultProxy, s3_bucket: str, tmp_path: Path) -> None:
     """botocore wraps whatever is raised inside a request; the process must still end as one that was interrupted."""
     script = """

@@ -120,6 +120,7 @@ def test_transform_graph_subtracts_the_mean(finished: tuple) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.slow
 def test_same_bits_for_other_shards_order_and_workers(finished: tuple, tmp_path: Path, num_workers: int) -> None:
     other = write_dataset(tmp_path / "five", JPEGS[::-1], 5)
     mode = "multi_threading" if num_workers > 1 else "in_memory"
@@ -131,6 +132,7 @@ def test_same_bits_for_other_shards_order_and_workers(finished: tuple, tmp_path:
     assert {**found.content, "dataset_digest": ""} == {**finished[2].content, "dataset_digest": ""}
 
 
+@pytest.mark.slow
 def test_a_second_run_reuses_and_damage_is_found(dataset: Path, tmp_path: Path) -> None:
     first = config(dataset, tmp_path)
     job.run(first)
@@ -157,6 +159,7 @@ def test_a_second_run_reuses_and_damage_is_found(dataset: Path, tmp_path: Path) 
     ],
     ids=["size", "greyscale"],
 )
+@pytest.mark.slow
 def test_another_kind_of_image_names_shard_record_and_key(tmp_path: Path, odd: bytes, message: str) -> None:
     chosen = config(write_dataset(tmp_path / "data", [*JPEGS[:4], odd, *JPEGS[5:]], 3), tmp_path)
     with pytest.raises(DataError) as error:
@@ -167,6 +170,7 @@ def test_another_kind_of_image_names_shard_record_and_key(tmp_path: Path, odd: b
     assert results(tmp_path / "root") == []
 
 
+@pytest.mark.slow
 def test_changed_missing_and_short_shards(tmp_path: Path) -> None:
     changed = write_dataset(tmp_path / "changed", JPEGS, 2)
     shard = tmp_path / "changed" / "train-00001-of-00002.tfrecord"
@@ -196,6 +200,7 @@ def test_empty_train_split_and_unknown_runner(dataset: Path, tmp_path: Path) -> 
         job.run(config(dataset, tmp_path, runner_options="--direct_num_workers=many"))
 
 
+@pytest.mark.slow
 def test_finished_sums_of_shards_are_taken_up(dataset: Path, finished: tuple, tmp_path: Path) -> None:
     chosen = config(dataset, tmp_path)
     found = manifest.load(str(dataset), "dataset")

@@ -73,6 +73,7 @@ def test_t28_minibatches_of_the_full_set():
     assert batches.position(9855) == (2, 0)
 
 
+@pytest.mark.slow
 def test_any_step_can_be_made_without_the_ones_before(split):
     whole = list(iterate(batches_of(split), 0, 12))
     for first in (1, 4, 11):

@@ -69,6 +69,7 @@ def test_t08_lrn_of_a_vector():
     )
 
 
+@pytest.mark.slow
 def test_t09_order_of_layer_1():
     def first_layer(recipe):
         one = replace(recipe.convs[0], filters=16)  # 8 a tower
@@ -158,6 +159,7 @@ def test_t13_max_pooling_overlaps():
     np.testing.assert_array_equal(values["pool5a"].numpy()[0, :, :, 0], expected)
 
 
+@pytest.mark.slow
 def test_every_shape_is_the_one_that_the_network_promises():
     for recipe in (SMOKE, replace(SMOKE, towers=1), replace(ALEXNET_2012_PAPER, denses=SMOKE.denses), tiny()):
         layers, model = small_net(recipe)

@@ -122,6 +122,7 @@ def made(recipe):
 
 
 @pytest.mark.parametrize("name", NETS)
+@pytest.mark.slow
 def test_logits_and_every_gradient(name):
     layers, model, weights = made(NETS[name])
     batch = draw_clear(0, layers, weights)

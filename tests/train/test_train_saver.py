@@ -234,6 +234,7 @@ def test_the_interval_follows_the_cost():
 
 
 @pytest.mark.parametrize(("hangs", "warning"), [(False, "not written: disk full"), (True, "not written in 1 s")])
+@pytest.mark.slow
 def test_the_last_write_hides_no_error(hangs, warning, monkeypatch):
     monkeypatch.setattr(saver, "LAST_WRITE_SECONDS", 1.0)
     written, end = io.StringIO(), threading.Event()
