@@ -8,7 +8,7 @@ PYTHON ?= python3
 JOBS ?= 2
 WORKERS := --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 FAST := 'not slow and not docker and not alone'
-TRAIN_TESTS := tests/train tests/evaluate tests/statistics
+TRAIN_TESTS := tests/train tests/evaluate tests/statistics tests/ingest
 RUN_FLAGS := $(if $(RELEASE),--release '$(RELEASE)') $(if $(ROOT),--root '$(ROOT)') $(if $(RECIPE),--param recipe='$(RECIPE)')
 
 help:  ## list the targets

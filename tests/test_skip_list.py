@@ -62,6 +62,7 @@ def test_only_listed_reasons_pass(tmp_path, options):
         assert "test_fine.py::" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_failure_stays_a_failure(tmp_path):
     done = run(tmp_path, {"test_bad.py": "def test_it(): raise ValueError\n"})
     assert done.returncode == 1

@@ -73,6 +73,7 @@ def test_every_image_has_each_class_in_one_place(case):
 
 @given(predictions_with_ties())
 @TIES
+@pytest.mark.slow
 def test_ranking_agrees_with_sorting(case):
     rows, labels = case
     ranking = metrics.rank(rows, labels)
@@ -86,6 +87,7 @@ def test_ranking_agrees_with_sorting(case):
 
 @given(predictions_with_ties(), st.integers(2, 9))
 @TIES
+@pytest.mark.slow
 def test_grouped_confusion_keeps_every_image(case, max_groups):
     rows, labels = case
     num_classes = rows.shape[1]

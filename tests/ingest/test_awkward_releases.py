@@ -229,6 +229,7 @@ def test_devkit_whose_gzip_is_not_whole(release, tmp_path, change, match):
     _refused(release, tmp_path, rf"ILSVRC2010_devkit-1\.0\.tar\.gz: .*{match}")
 
 
+@pytest.mark.slow
 def test_devkit_in_two_gzip_parts_is_read(release, tmp_path):
     path = release / DEVKIT_TAR
     data = gzip.decompress(path.read_bytes())

@@ -44,6 +44,7 @@ def _manifest():
 
 
 @pytest.mark.parametrize("row", _manifest())
+@pytest.mark.slow
 def test_awkward_file_is_decoded_or_refused_as_its_manifest_says(row):
     data = (DIRTY_DIR / row["file"]).read_bytes()
     try:
@@ -193,6 +194,7 @@ def test_unusable_bytes(data, reason):
 
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(st.data())
+@pytest.mark.slow
 def test_damaged_jpeg_never_raises_anything_else(data):
     source = bytearray(_file("RGB", format="JPEG"))
     for _ in range(data.draw(st.integers(1, 6))):

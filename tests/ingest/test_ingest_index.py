@@ -32,6 +32,7 @@ def _logged(capsys):
 
 
 @given(st.lists(IMAGES, max_size=20), st.data())
+@pytest.mark.slow
 def test_tables_come_back_as_they_were_or_not_at_all(images, data):
     names, ids, offsets, sizes = zip(*images, strict=True) if images else ((),) * 4
     table = tables.make(names, ids, 2, list(zip(offsets, sizes, strict=True)))

@@ -90,6 +90,7 @@ def test_damaged_devkit(release, tmp_path, size):
     _fails(release, tmp_path, r"not a whole \.tar\.gz")
 
 
+@pytest.mark.slow
 def test_devkit_of_another_year(release, tmp_path):
     def to_2012(members):
         fields = [("ILSVRC2012_ID", object), *((name, object) for name in devkit.FIELDS[1:])]
@@ -104,6 +105,7 @@ def test_devkit_of_another_year(release, tmp_path):
     _fails(release, tmp_path, r"no file devkit-1\.0/data/meta\.mat")
 
 
+@pytest.mark.slow
 def test_meta_mat_that_is_none(release, tmp_path):
     _rewrite_devkit(release, lambda members: members.update({"devkit-1.0/data/meta.mat": b"MATLAB 5.0 " * 40}))
     _fails(release, tmp_path, "cannot be read as a MATLAB file")
@@ -132,6 +134,7 @@ def test_truncated_tar_is_named_with_the_offset(release, tmp_path, keep):
     _fails(release, tmp_path, r"images_train\.tar.*truncated.* at offset [\d,]+")
 
 
+@pytest.mark.slow
 def test_tar_overwritten_in_the_middle(release, tmp_path):
     tar = archives.Tar(str(release / VAL), 0, (release / VAL).stat().st_size)
     at = [member.offset for member in tars.walk(tar.where, 0, tar.end, partial(storage.read_range, tar.uri))][3] - 512

@@ -106,6 +106,7 @@ def test_a_run_id_is_a_file_name(tmp_path, run_id):
         run(configure(tmp_path, KUBEFLOW, run_id=run_id))
 
 
+@pytest.mark.slow
 def test_the_command_line_as_kubeflow_writes_it(tmp_path):
     environment = {**os.environ, "ALEXNET_LOG": "json"}
 

@@ -42,6 +42,7 @@ def rows(made):
         ("iteration-item", "for-loop-2", ["ingest", "statistics"], ["train", "evaluate"]),
     ],
 )
+@pytest.mark.slow
 def test_a_graph_whose_driver_failed_is_a_row_and_its_tasks_are_skipped(retried, graph, name, before, skipped):
     made = workflow({"train": DONE, graph: "driver: no such thing"}, retried)
     found = {row[0]: row[1:] for row in rows(made)}

@@ -35,6 +35,7 @@ def test_a_wrong_parameter_is_a_usage_error(tmp_path, parameter, expected):
     assert not (tmp_path / "root").exists()
 
 
+@pytest.mark.slow
 def test_alexnet_alone_lists_every_command_in_one_line_of_80_columns():
     alone, asked = alexnet(), alexnet("--help")
     assert (alone.returncode, alone.stdout) == (asked.returncode, asked.stdout) == (0, alone.stdout)
@@ -51,6 +52,7 @@ def test_an_unknown_flag_is_a_usage_error():
     assert alexnet("run", "--relaese", "x").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_missing_release_fails_at_once(tmp_path):
     done = alexnet("run", "--root", tmp_path / "root", "--release", tmp_path / "nothing", "--json")
     assert done.returncode == 1
@@ -60,6 +62,7 @@ def test_a_missing_release_fails_at_once(tmp_path):
     assert str(tmp_path / "nothing") in result["error"]
 
 
+@pytest.mark.slow
 def test_an_unwritable_root_fails_at_once(tmp_path):
     (tmp_path / "file").write_text("")
     done = alexnet("run", "--root", tmp_path / "file" / "root")
@@ -74,6 +77,7 @@ def test_the_command_starts_without_the_heavy_libraries():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_describe_prints_the_network():
     done = alexnet("describe", "--recipe", "alexnet-2012", "--json")
     assert done.returncode == 0, done.stderr

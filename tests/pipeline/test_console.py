@@ -135,6 +135,7 @@ def test_a_dumb_terminal_has_plain_lines():
     assert text.splitlines() == [LINE, "train        done in 0:46"]
 
 
+@pytest.mark.slow
 def test_a_stopped_command_shows_the_cursor_again():
     process, ours = started([PROGRESS], 80, 60)
     shown = b""

@@ -138,6 +138,7 @@ def check_fan(this):
     }
 
 
+@pytest.mark.slow
 def test_a_task_for_each_item_and_all_of_them_collected(pipeline, tmp_path):
     this = run(pipeline, tmp_path, seeds=[3, 1])
     check_fan(this)
@@ -156,6 +157,7 @@ def test_the_same_in_containers(pipeline, tmp_path):
     check_fan(run(pipeline, tmp_path, DockerEngine({tmp_path: True}, "none"), seeds=[3, 1]))
 
 
+@pytest.mark.slow
 def test_a_single_item_needs_no_name_of_its_own(pipeline, tmp_path):
     this = run(pipeline, tmp_path, seeds=[7])
     assert list(this.outputs) == ["write", "grow", "trim", "join", "note"]
@@ -210,6 +212,7 @@ def test_its_own_failure_is_one(pipeline, tmp_path):
     assert json.loads(run_json.read_text())["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_it_runs_when_the_run_was_stopped(tmp_path):
     driver = textwrap.dedent("""
         import sys

@@ -60,6 +60,7 @@ def test_a_registry_is_part_of_the_tag(monkeypatch):
     assert images.tag("ingest") == f"registry.example.org/me/alexnet/ingest:{images.version()}"
 
 
+@pytest.mark.slow
 def test_an_unknown_image_is_a_usage_error():
     done = alexnet("images", "build", "trian")
     assert done.returncode == 2

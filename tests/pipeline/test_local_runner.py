@@ -80,6 +80,7 @@ def test_artifacts_and_parameters_travel(tmp_path):
     assert json.loads((this.run_dir / "run.json").read_text())["status"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_the_cache_knows_parameters_and_inputs(tmp_path):
     pipeline = compiled(chain, tmp_path)
     first = run(pipeline, tmp_path, text="a")
@@ -141,6 +142,7 @@ def test_metadata_comes_from_the_executor_output(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_signal_stops_the_task_in_order(tmp_path, number):
     code = textwrap.dedent("""
         import pathlib, signal, sys, time

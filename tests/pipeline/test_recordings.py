@@ -143,6 +143,7 @@ def test_artifacts_have_the_metadata_that_the_next_task_was_told():
     assert len(found) == sum(len(task.artifacts) for task in view.tasks)
 
 
+@pytest.mark.slow
 def test_what_the_cache_gave_is_found_by_what_the_next_task_was_given(capsys):
     view = view_of("run-failed-not-retried")
     run_id, answers = run_answers("run-failed-not-retried")
@@ -168,6 +169,7 @@ def test_what_the_cache_gave_and_nobody_was_given_is_said_to_be_unknown(capsys):
     assert printed.err.count("their place is not known") == 4
 
 
+@pytest.mark.slow
 def test_what_the_cache_gave_is_found_in_the_run_that_made_it(capsys):
     run_id, answers = run_answers("run-cached")
     made_by, others = run_answers("run-succeeded")
@@ -239,6 +241,7 @@ def test_logs_says_that_they_are_the_drivers(capsys):
     assert "its driver" in printed.err
 
 
+@pytest.mark.slow
 def test_the_log_of_an_unknown_run_is_a_reason_not_a_log():
     answer = (200, json.dumps(recording("log-unknown-run")["answer"]))
     error, _ = log_of("run-driver-failed", "ingest", {API: answer})

@@ -70,6 +70,7 @@ def folder_of(done):
     return Path(next(line for line in done.stdout.splitlines() if line.startswith("folder: "))[8:])
 
 
+@pytest.mark.slow
 def test_the_same_again_gives_the_same(past):
     done = rerun(past, "append")
     assert done.returncode == 0, done.stderr
@@ -81,6 +82,7 @@ def test_the_same_again_gives_the_same(past):
     assert again["outputs"]["out"]["path"] != past.outputs["append"]["out"]["path"]
 
 
+@pytest.mark.slow
 def test_a_changed_parameter_is_named_with_what_it_changed(past):
     before = Path(past.outputs["write"]["out"]["path"]).read_bytes()
     done = rerun(past, "write", "--param", "text=abc")
@@ -100,6 +102,7 @@ def test_gpus_are_the_parameter_of_that_name(past):
     assert "gpus" in refused.stderr
 
 
+@pytest.mark.slow
 def test_task_json_alone_is_enough(past, tmp_path):
     copy = tmp_path / "elsewhere.json"
     shutil.copyfile(past.run_dir / "append" / "task.json", copy)
@@ -122,6 +125,7 @@ def test_task_json_alone_is_enough(past, tmp_path):
         (lambda path: (path.with_name("bulk") / "part").write_text("longer"), "bulk/part"),
     ],
 )
+@pytest.mark.slow
 def test_a_changed_or_missing_input_is_refused_by_name(past, damage, named):
     damage(Path(past.outputs["write"]["out"]["path"]))
     done = rerun(past, "append")
@@ -146,6 +150,7 @@ def test_a_shell_needs_a_container(past):
     assert rerun(past, "append", "--shell", "--runner", "process").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_task_that_fails_again_says_where_its_log_is(past):
     done = rerun(past, "write", "--param", "text=fail")
     assert done.returncode == 1

@@ -173,6 +173,7 @@ def test_wrong_parameters_are_a_usage_error(server, given, expected):
     assert server.requests == []
 
 
+@pytest.mark.slow
 def test_images_by_tag_are_refused_with_the_remedy(server):
     done = alexnet("submit", "--endpoint", server.url, *GIVEN)
     assert done.returncode == 2

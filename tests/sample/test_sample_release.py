@@ -168,6 +168,7 @@ def test_mean_colour_says_little_and_structure_says_much():
     assert _nearest_neighbour_accuracy(np.array(spectra), labels) > 0.5
 
 
+@pytest.mark.slow
 def test_images_are_of_many_sizes():
     _, images = _gallery(2, 60, seed=2)
     shapes = [image.shape[:2] for image in images]

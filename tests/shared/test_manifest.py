@@ -142,6 +142,7 @@ def test_no_file(tmp_path: Path) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=150)
 @given(data=st.data())
+@pytest.mark.slow
 def test_a_flipped_byte_is_refused_or_harmless(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("flip")
     made = Manifest("model", "/base", {"w": {"num_bytes": 7, "sha256": "ab" * 32}}, {"seed": 1, "rate": 0.01}, {"a": 1})

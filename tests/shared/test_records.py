@@ -91,6 +91,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(data=st.data())
+@pytest.mark.slow
 def test_every_bit_flip_is_found(shard: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     content = bytearray(shard.read_bytes())
     at = data.draw(st.integers(0, 8 * len(content) - 1))
@@ -118,6 +119,7 @@ def test_every_truncation_is_found(shard: Path, tmp_path_factory: pytest.TempPat
 
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(st.binary(max_size=60))
+@pytest.mark.slow
 def test_foreign_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(DataError, match="record: "):
         records.decode_example(data)

@@ -8,6 +8,7 @@ from components.shared import release, storage
 from components.shared.errors import StorageError
 
 
+@pytest.mark.slow
 def test_fingerprint_changes_with_the_content_of_the_release_only(tmp_path: Path) -> None:
     folder = str(tmp_path / "release")
     with pytest.raises(StorageError, match="no files there"):

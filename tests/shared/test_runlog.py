@@ -27,6 +27,7 @@ def log_to(stream: io.StringIO, style: str) -> RunLog:
 
 @settings(derandomize=True, deadline=None)
 @given(message=st.text(), fields=FIELDS)
+@pytest.mark.slow
 def test_json_is_one_object_a_line(message: str, fields: dict) -> None:
     stream = io.StringIO()
     log_to(stream, "json").info(message, **fields)

@@ -20,6 +20,7 @@ def names_in(folder: Path) -> set[str]:
 
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(data=st.binary(max_size=1000))
+@pytest.mark.slow
 def test_what_is_published_is_read(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     folder = tmp_path_factory.mktemp("place")
     for uri in (f"{folder}/plain", f"file://{folder}/sub/with%20space"):

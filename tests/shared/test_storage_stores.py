@@ -145,6 +145,7 @@ def test_parts_that_arrive_damaged_are_never_published(s3: FaultProxy, s3_bucket
     assert storage.list_uploads(s3_bucket) == []
 
 
+@pytest.mark.slow
 def test_an_upload_that_fails_is_aborted(s3: FaultProxy, s3_bucket: str, large: Path) -> None:
     s3.set(Fault("status", match="partNumber=2", times=100, status=403))
     with pytest.raises(StorageError, match=r"cannot write: .*credentials"):

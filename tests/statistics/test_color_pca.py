@@ -40,6 +40,7 @@ def test_against_numpy_and_by_its_definition() -> None:
 
 @settings(max_examples=200, derandomize=True)
 @given(st.lists(st.integers(-255, 255), min_size=9, max_size=9), st.sampled_from([1e-3, 1.0, 1e4]))
+@pytest.mark.slow
 def test_eigenvalues_of_any_covariance_agree_with_lapack(entries, scale):
     root = np.array(entries, float).reshape(3, 3) * scale
     matrix = root @ root.T

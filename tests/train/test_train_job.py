@@ -260,6 +260,7 @@ def test_sigterm_during_validation_saves_and_the_next_run_validates(inputs, tmp_
         assert json.loads(found) == pytest.approx(json.loads(expected))
 
 
+@pytest.mark.slow
 def test_more_gpus_than_there_are(inputs, tmp_path):
     with pytest.raises(UsageError, match="--gpus: asked for 64, found"):
         job.run(config_of(inputs, tmp_path, gpus=64))

@@ -55,6 +55,7 @@ def small_net(recipe=SMOKE, seed=0, num_classes=NUM_CLASSES):
         (PAPER, 100, [29.906976, 26.084743, 23.236808, 23.236808]),
     ],
 )
+@pytest.mark.slow
 def test_t07_lrn_of_a_constant(settings, constant, expected):
     np.testing.assert_allclose(lrn([constant] * 8, **settings), expected + expected[::-1], rtol=1e-5)
 
@@ -123,6 +124,7 @@ def test_t12_spatial_norm():
     np.testing.assert_allclose(both[0, 3, 3, 3], 19.616442, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_t05_towers_do_not_touch_before_conv3():
     images = np.random.default_rng(0).normal(0, 50, (2, 224, 224, 3)).astype(np.float32)
     _, model = small_net()
@@ -171,6 +173,7 @@ def test_every_shape_is_the_one_that_the_network_promises():
         assert counted == network.totals(layers)["num_parameters"]
 
 
+@pytest.mark.slow
 def test_t18_initial_weights_are_gaussian_and_not_truncated():
     _, model = small_net(replace(ALEXNET_2012, denses=SMOKE.denses))
     for name, expected in {"conv1": 0.01, "conv2": 0.01, "conv3": 0.03, "conv4": 0.03, "conv5": 0.03}.items():
@@ -183,6 +186,7 @@ def test_t18_initial_weights_are_gaussian_and_not_truncated():
     assert [dense.weight_std for dense in ALEXNET_2012.denses] == [0.01] * 3
 
 
+@pytest.mark.slow
 def test_initial_weights_depend_on_the_seed_only():
     weights = [small_net(seed=seed)[1].parameters()["fc6/kernel"].numpy() for seed in (1, 1, 2)]
     np.testing.assert_array_equal(weights[0], weights[1])
@@ -199,6 +203,7 @@ def test_t19_initial_biases():
     assert biases == [0, 1, 0, 1, 1, 1, 1, 0]
 
 
+@pytest.mark.slow
 def test_t21_dropout_is_not_inverted():
     _, model = small_net()
     images = np.random.default_rng(0).normal(0, 50, (2, 224, 224, 3)).astype(np.float32)
@@ -221,6 +226,7 @@ def test_t22_the_centre_of_the_mean_is_subtracted_wherever_the_crop_was():
         assert np.any(images[1] != 0)
 
 
+@pytest.mark.slow
 def test_t23_noise_and_rescaling_of_a_pixel():
     mean = np.full((224, 224, 3), 100, np.float32)
     crops = np.broadcast_to(np.array([150, 80, 110], np.uint8), (3, 224, 224, 3))

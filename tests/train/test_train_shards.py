@@ -72,6 +72,7 @@ def test_an_index_that_does_not_fit_is_named_before_the_first_step(tmp_path, ind
         Split(dataset, "train", LOG)
 
 
+@pytest.mark.slow
 def test_a_jpeg_that_stops_early_is_named(tmp_path):
     broken = example(0, 1, **{"image/encoded": simplejpeg.encode_jpeg(draw_image(0, 1))[:2000]})
     split = Split(write_dataset(tmp_path, {"train": [[example(1, 2)], [example(1, 3), broken]]}), "train", LOG)
@@ -120,6 +121,7 @@ def test_an_empty_split_is_an_error(tmp_path):
 
 @settings(derandomize=True, deadline=None, max_examples=15)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.lists(st.integers(0, 3), min_size=1, max_size=4))
+@pytest.mark.slow
 def test_examples_come_in_the_order_asked_for(tmp_path_factory, indices, sizes):
     folder, at, shards = tmp_path_factory.mktemp("order"), 0, []
     for size in [*sizes, 10]:  # some shards are empty
