@@ -1,6 +1,7 @@
 """Mean, covariance and principal components from integer sums."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
