@@ -15,7 +15,7 @@ class Variable:
     help: str
     default: str = ""
     shown: str = ""  # the default in words, where it is not a value
-    reader: str = ""  # the library that reads it; empty: this project
+    reader: str = ""  # the library or folder that reads it; empty: the product itself
     in_containers: bool = False  # `alexnet run --runner docker` passes it on
     is_file: bool = False  # it names a file, which a container must see too
 
@@ -112,5 +112,8 @@ VARIABLES = (
         reader="OpenBLAS",
         in_containers=True,
     ),
+    Variable("ALEXNET_NEEDS_IMAGES", "when set, a container test that would skip fails", reader="tests"),
+    Variable("TORCH_PYTHON", "an interpreter with PyTorch", shown="this Python", reader="benchmarks"),
+    Variable("PRISM", "Beam's Prism program", reader="benchmarks"),
     Variable("NO_COLOR", "no colours on a terminal, whatever the value", reader="rich"),
 )

@@ -40,7 +40,7 @@ def _result(run: Run, status: str) -> dict[str, Any]:
     result: dict[str, Any] = {"run_id": run.run_id, "status": status, "run_dir": str(run.run_dir)}
     evaluated = run.outputs.get("evaluate")
     if evaluated:
-        metrics = json.loads(storage.read_bytes(evaluated["metrics"]["path"]))
+        metrics = storage.read_json(evaluated["metrics"]["path"])
         result |= {"num_classes": metrics["num_classes"], "num_examples": metrics["num_examples"], "metrics": metrics}
         result |= {name: evaluated[name]["path"] for name in ("report", "predictions")}
     for task, artifact in (("ingest", "dataset"), ("statistics", "statistics")):

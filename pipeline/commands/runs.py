@@ -69,7 +69,7 @@ def _of_outcomes(root_uri: str) -> dict[str, Summary]:
     found: dict[str, Summary] = {}
     for entry in sorted(storage.list_files(place), key=lambda entry: entry.modified):
         try:
-            record = json.loads(storage.read_bytes(storage.join(place, entry.name)))
+            record = storage.read_json(storage.join(place, entry.name))
             recipe = str(record["parameters"].get("recipe", ""))
             run_id, state = record["run_id"], record["state"].lower()
         except (ValueError, KeyError, TypeError, AttributeError):

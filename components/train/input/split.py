@@ -4,7 +4,6 @@ import itertools
 import threading
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 
 from components.shared import records, runlog, storage
@@ -116,7 +115,7 @@ class Split:
             del self.reading[thread]
             for place, (offset, length, crc, _) in enumerate(run, first):
                 jpeg = data[offset - begin : offset - begin + length]
-                if google_crc32c.value(jpeg) != crc:
+                if records.crc32c(jpeg) != crc:
                     raise DataError(
                         f"{self.where(int(indices[place]))}: not the bytes that ingest wrote. "
                         "The shard changed; run ingest again"
